@@ -1,0 +1,1 @@
+//! From a plan to types and extents of what is stored.

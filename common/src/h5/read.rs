@@ -1,0 +1,1 @@
+//! Reads of HDF5 files that others wrote.

@@ -1,0 +1,1 @@
+//! Writes of HDF5 files.

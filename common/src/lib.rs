@@ -1,0 +1,35 @@
+//! What every role of ptystream shares.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`index`] | scan point indices, ranges and sets of them |
+//! | [`dtype`], [`frame`] | pixel types and frames |
+//! | [`value`] | the values that parameters and HDF5 files hold |
+//! | [`params`] | the declarations of all parameters, checking, the typed parameter structs |
+//! | [`geometry`] | region of interest, centre, orientation and rebinning of a scan |
+//! | [`form`] | types and extents of what a plan makes of a frame |
+//! | [`source`] | the trait behind which raw data stand, with ptypy's hooks |
+//! | [`codec`] | HDF5 filter pipelines (gzip, shuffle, bitshuffle-LZ4) on bytes |
+//! | [`h5`] | the one door to the HDF5 library |
+//! | [`ptyd`] | the `.ptyd` format: encoding, schema, reader |
+//! | [`message`], [`wire`] | what roles say to each other, and its bytes |
+//! | [`link`] | carriers of messages: in-process channels and ZeroMQ |
+//! | [`shutdown`] | the trigger that ends a role |
+//! | [`error`] | kinds of failure, and the exit codes they lead to |
+
+pub mod codec;
+pub mod dtype;
+pub mod error;
+pub mod form;
+pub mod frame;
+pub mod geometry;
+pub mod h5;
+pub mod index;
+pub mod link;
+pub mod message;
+pub mod params;
+pub mod ptyd;
+pub mod shutdown;
+pub mod source;
+pub mod value;
+pub mod wire;

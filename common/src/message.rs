@@ -1,0 +1,419 @@
+//! What roles say to each other.
+//!
+//! A message is a [`Header`] and raw payload parts; [`crate::wire`] gives it its bytes.
+//!
+//! | who to whom | messages |
+//! |---|---|
+//! | worker → producer | `Hello`, `Want`, `Measured`, `Failed`, `Bye` |
+//! | producer → worker | `Plan`, `Ticket`, `EndOfScan`, `Stop`, `Refused` |
+//! | worker → sink | `Hello`, `CommonWeights`, `Prepared`, `Bye` |
+//! | sink → worker | `Grant`, `EndOfScan`, `Stop`, `Refused` |
+//! | sink → producer | `Hello`, `Opened`, `State`, `Finished`, `Stop`, `Bye` |
+//! | producer → sink | `Announce`, `Gap`, `EndOfScan`, `Stop`, `Refused` |
+//!
+//! Life of a scan: the sink says `Hello` to the producer; the producer may first have the centre
+//! measured (`Plan` without geometry, `Ticket`s of [`Task::Measure`]); it announces the scan; the
+//! sink opens the file and answers `Opened`, from then on every message carries its run id and
+//! epoch; the producer sends the final `Plan` and `Ticket`s to whoever said `Want`; workers send
+//! `Prepared` within what the sink `Grant`ed; the sink reports `State`; once every index is
+//! durable it says `Finished`; the producer sends `EndOfScan` to the workers; all say `Bye`.
+
+use crate::codec::{Encoding, Filter};
+use crate::dtype::Dtype;
+use crate::error::Failure;
+use crate::frame::FrameForm;
+use crate::geometry::Geometry;
+use crate::index::{Index, IndexRange, IndexSet};
+use crate::params::{Arithmetic, Compat, OutputDtype, PipelineParams, Save};
+use crate::source::SourceSpec;
+use crate::value::{NumArray, Value};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// A header and its raw payload parts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Message {
+    /// What is said.
+    pub header: Header,
+    /// Pixels and other bulk; how many there are follows from the header.
+    pub parts: Vec<Bytes>,
+}
+
+impl Message {
+    /// Makes a message without payload.
+    pub fn new(stamp: Stamp, body: Body) -> Self {
+        Self { header: Header { stamp, body }, parts: Vec::new() }
+    }
+
+    /// Makes a message with payload.
+    pub fn with_parts(stamp: Stamp, body: Body, parts: Vec<Bytes>) -> Self {
+        Self { header: Header { stamp, body }, parts }
+    }
+}
+
+/// Which run of which sink a message belongs to; all zero before the file is opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stamp {
+    /// Random, made by the sink when it creates the file.
+    pub run_id: u64,
+    /// Counts the starts of the sink over this run.
+    pub epoch: u32,
+}
+
+/// The part of a message that travels as MessagePack.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Header {
+    /// Run and epoch.
+    pub stamp: Stamp,
+    /// What is said.
+    pub body: Body,
+}
+
+/// Which role a process has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Reads and hands out.
+    Producer,
+    /// Prepares.
+    Worker,
+    /// Writes.
+    Sink,
+}
+
+/// Everything that can be said.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Body {
+    /// First message of a connection.
+    Hello {
+        /// The sender's role.
+        role: Role,
+        /// The sender's name, for people: host and process.
+        name: String,
+    },
+    /// The sender will not work with the receiver.
+    Refused(Failure),
+    /// The scan has ended by a failure; whoever hears it ends too.
+    Stop(Failure),
+    /// The sender is about to close the connection.
+    Bye,
+
+    /// How to prepare; parts: one per entry of `arrays`.
+    Plan {
+        /// What to do with a frame.
+        plan: Box<PreparePlan>,
+        /// Name and form of each part: `dark`, `flat`, `weight`, `common.<name>`.
+        arrays: Vec<ArrayHead>,
+    },
+    /// Frames to prepare or to measure; parts: see [`Ticket::pixels`].
+    Ticket(Ticket),
+    /// No more tickets will come.
+    EndOfScan {
+        /// Number of scan points.
+        expected: u64,
+        /// Indices declared as gaps.
+        gaps: IndexSet,
+    },
+
+    /// Asks for so many more tickets.
+    Want {
+        /// How many.
+        tickets: u32,
+    },
+    /// Centres of mass of frames, in index order; `None` for a frame whose sum is zero.
+    Measured {
+        /// Which frames.
+        range: IndexRange,
+        /// (row, column) in raw pixels.
+        centers: Vec<Option<[f64; 2]>>,
+    },
+    /// Frames could not be read or prepared.
+    Failed {
+        /// Which frames.
+        range: IndexRange,
+        /// Why.
+        failure: Failure,
+    },
+
+    /// The scan's weight, prepared and compressed once; one part: one HDF5 chunk of `batch` frames.
+    CommonWeights,
+    /// Prepared frames; parts: data, then weights unless they are common.
+    Prepared(Prepared),
+    /// Allows so many more `Prepared` messages.
+    Grant {
+        /// How many.
+        messages: u32,
+    },
+
+    /// The producer's scan, for the sink to open a file for.
+    Announce(Box<Announce>),
+    /// The file is open.
+    Opened {
+        /// The producer dispatches only indices below durable watermark + horizon.
+        horizon: u64,
+        /// What an earlier run with the same scan key left on disk.
+        durable: IndexSet,
+    },
+    /// What the sink holds; repeated, so that losing one costs nothing.
+    State {
+        /// Every index below is durable.
+        watermark: u64,
+        /// Indices in the sink's memory or on disk.
+        accepted: IndexSet,
+    },
+    /// Indices for which no frame will come.
+    Gap {
+        /// Which.
+        range: IndexRange,
+        /// Why.
+        reason: String,
+        /// Nominal positions (y, x) in metres, one an index, where there are any.
+        positions: Option<Vec<[f64; 2]>>,
+    },
+    /// The file is complete.
+    Finished(Box<SinkReport>),
+}
+
+/// Name, type and extent of an array that travels as a part.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ArrayHead {
+    /// What it is.
+    pub name: String,
+    /// Type of one item.
+    pub dtype: Dtype,
+    /// Extent of each axis.
+    pub shape: Vec<usize>,
+}
+
+/// Where a frame's weights come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WeightsFrom {
+    /// Nowhere: ones (`float64`) of the frame's extent.
+    Ones,
+    /// The scan's 2-D weight, of this type.
+    Scan(Dtype),
+    /// They come with each frame, in this type.
+    Frame(Dtype),
+}
+
+/// What a worker needs in order to prepare frames of a scan.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PreparePlan {
+    /// Raw frames.
+    pub frame: FrameForm,
+    /// `None`: only measuring is possible yet.
+    pub geometry: Option<Geometry>,
+    /// Where weights come from.
+    pub weights: WeightsFrom,
+    /// Type of the output.
+    pub dtype: OutputDtype,
+    /// Order and precision of operations.
+    pub arithmetic: Arithmetic,
+    /// Whose behaviour counts.
+    pub compat: Compat,
+    /// Valid raw values.
+    pub valid_range: Option<[f64; 2]>,
+    /// Invalid raw values.
+    pub bad_values: Vec<f64>,
+    /// Compression of the output.
+    pub compression: crate::codec::Compression,
+    /// Frames of one storage chunk.
+    pub batch: u32,
+    /// Frames of one chunk of the file: batches end where chunks end.
+    pub frames_per_chunk: u32,
+    /// Where workers read frames themselves: what to open.
+    pub source: Option<SourceSpec>,
+    /// Whether workers load dark, flat and the like themselves.
+    pub load_common: bool,
+}
+
+/// What to do with a ticket's frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Task {
+    /// Report their centres of mass to the producer.
+    Measure,
+    /// Prepare them and send them to the sink.
+    Prepare,
+}
+
+/// A batch of consecutive frames to work on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Ticket {
+    /// Which frames.
+    pub range: IndexRange,
+    /// What to do.
+    pub task: Task,
+    /// Positions (y, x) in metres, one a frame, where the producer has them.
+    pub positions: Option<Vec<[f64; 2]>>,
+    /// `None`: the worker reads. Else part 0 holds the frames' payloads one after the other, and
+    /// part 1, if `weights` is set, their weights.
+    pub pixels: Option<PixelsHead>,
+}
+
+/// How the frames of a ticket lie in its parts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PixelsHead {
+    /// Encoding and bytes of each frame.
+    pub frames: Vec<(Encoding, u32)>,
+    /// Positions that came with the frames; they win.
+    pub positions: Option<Vec<[f64; 2]>>,
+    /// Type and extent of each frame's weights, if they came with the frames.
+    pub weights: Option<(Dtype, [usize; 2])>,
+}
+
+/// A batch of prepared frames; the parts are HDF5 chunks of `batch` frames, the last one of a
+/// file chunk padded with zeros.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Prepared {
+    /// Which frames.
+    pub range: IndexRange,
+    /// Positions (y, x) in metres, one a frame.
+    pub positions: Option<Vec<[f64; 2]>>,
+    /// Good pixels in each frame's best bin, where weights are the frames' own and rebinned: the
+    /// sink clears the weights of frames below their chunk's maximum.
+    pub max_valid: Option<Vec<u32>>,
+    /// Invalid raw pixels of each frame (`valid_range`, `bad_values`), where there are any.
+    pub invalid: Option<Vec<u32>>,
+    /// Microseconds that the worker spent on reading.
+    pub load_us: u32,
+    /// Microseconds that the worker spent on preparing and compressing.
+    pub prepare_us: u32,
+}
+
+/// Types and extents of what is stored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PreparedForm {
+    /// Type of the data.
+    pub data: Dtype,
+    /// Type of the weights.
+    pub weights: Dtype,
+    /// Prepared frame, `[rows, cols]`.
+    pub shape: [usize; 2],
+    /// Prepared weights, `[rows, cols]`; equal to `shape` but for ptypy's wrong-shape quirk.
+    pub weights_shape: [usize; 2],
+    /// Frames of one storage chunk.
+    pub batch: u32,
+    /// Filters of the data.
+    pub data_filters: Vec<Filter>,
+    /// Filters of the weights.
+    pub weights_filters: Vec<Filter>,
+    /// Whether all frames share one weight, sent as `CommonWeights`.
+    pub common_weights: bool,
+}
+
+impl PreparedForm {
+    /// Returns the bytes of one prepared frame with its weights, uncompressed.
+    pub fn frame_bytes(&self) -> u64 {
+        let [h, w] = self.shape;
+        let weights = if self.common_weights { 0 } else { self.weights.size() };
+        (h * w * (self.data.size() + weights)) as u64
+    }
+}
+
+/// A scan as the producer announces it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Announce {
+    /// Hash of `key_parts`.
+    pub scan_key: String,
+    /// What the key is made of, so that a difference can be named.
+    pub key_parts: BTreeMap<String, String>,
+    /// Number of scan points; `None`: not known yet.
+    pub num_frames: Option<u64>,
+    /// Frames of one chunk.
+    pub frames_per_chunk: u32,
+    /// What is stored.
+    pub form: PreparedForm,
+    /// Type of the stored positions; `None`: there are none.
+    pub positions: Option<Dtype>,
+    /// `meta` of the file, in order; `num_frames` is the sink's to fill in.
+    pub meta: Vec<(String, Value)>,
+    /// `info` of the file, in order.
+    pub info: Vec<(String, Value)>,
+    /// The positions of the scan for `info/positions_scan`, `(n, 2)`.
+    pub positions_scan: Option<NumArray>,
+    /// The file to write.
+    pub dfile: Option<PathBuf>,
+    /// Suffix of part files; `None`: `.part%03d`.
+    pub chunk_format: Option<String>,
+    /// How to write it; `None`: nothing is written.
+    pub save: Option<Save>,
+    /// The pipeline's parameters.
+    pub pipeline: PipelineParams,
+    /// Things to say in the report.
+    pub warnings: Vec<String>,
+    /// Where energy, distance and psize came from: name, value, origin.
+    pub origins: Vec<(String, String, String)>,
+}
+
+/// What the sink says of a finished scan.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SinkReport {
+    /// The file, as far as there is one.
+    pub file: Option<PathBuf>,
+    /// Whether nothing had to be done because the file was complete.
+    pub already_complete: bool,
+    /// Frames of the scan.
+    pub frames: u64,
+    /// Frames that were on disk from an earlier run.
+    pub resumed: u64,
+    /// Chunks of the file.
+    pub chunks: u64,
+    /// Frames that came.
+    pub received: u64,
+    /// Frames that came twice; the first copy was kept.
+    pub duplicates: u64,
+    /// Frames that came for another run or epoch and were rejected.
+    pub stale: u64,
+    /// Gaps and why.
+    pub gaps: Vec<(IndexRange, String)>,
+    /// Invalid raw pixels of all frames.
+    pub invalid_pixels: u64,
+    /// Bytes written.
+    pub bytes: u64,
+    /// Frames prepared by each worker.
+    pub workers: Vec<(String, u64)>,
+    /// Seconds that all workers spent on reading.
+    pub load_secs: f64,
+    /// Seconds that all workers spent on preparing.
+    pub prepare_secs: f64,
+    /// Seconds that the sink spent on writing.
+    pub write_secs: f64,
+    /// Seconds that the sink spent on publishing (fsync, rename, master) and folding.
+    pub publish_secs: f64,
+    /// Seconds from the first ticket's result to the end.
+    pub elapsed_secs: f64,
+    /// Run id.
+    pub run_id: u64,
+    /// Epoch.
+    pub epoch: u32,
+}
+
+/// Returns the batch of `index`: batches have `batch` frames, start where chunks of the file start
+/// and end where they end.
+pub fn batch_of(index: Index, batch: u32, frames_per_chunk: u32, num_frames: u64) -> IndexRange {
+    let per_chunk = u64::from(frames_per_chunk);
+    let chunk_start = index.0 / per_chunk * per_chunk;
+    let first = chunk_start + (index.0 - chunk_start) / u64::from(batch) * u64::from(batch);
+    let end = (first + u64::from(batch)).min(chunk_start + per_chunk).min(num_frames);
+    IndexRange::new(first, (end - first) as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_end_where_chunks_end() {
+        // 10 frames, chunks of 7, batches of 3: 0-2 3-5 6 | 7-9
+        let all: Vec<_> = (0..10).map(|i| batch_of(Index(i), 3, 7, 10)).collect();
+        assert_eq!(all[2], IndexRange::new(0, 3));
+        assert_eq!(all[6], IndexRange::new(6, 1));
+        assert_eq!(all[9], IndexRange::new(7, 3));
+        assert_eq!(batch_of(Index(8), 3, 7, 9), IndexRange::new(7, 2));
+    }
+}

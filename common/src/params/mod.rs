@@ -1,0 +1,140 @@
+//! The declarations of all parameters, and the typed structs that the roles receive.
+//!
+//! One [`ParamDecl`] carries type, default, limits, choices, unit, user level, help and
+//! documentation of a parameter, and feeds parsing, checking, `ptystream params` and the schema.
+
+mod typed;
+
+pub use typed::*;
+
+/// A type that a parameter's value may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ParamType {
+    /// Python's `None`; in TOML, which has no null, the text `"None"`.
+    None,
+    /// `true` or `false`.
+    Bool,
+    /// An integer.
+    Int,
+    /// A real number; an integer is taken as one.
+    Float,
+    /// A text.
+    Str,
+    /// A path of a file that is read; relative to the configuration's folder.
+    InputPath,
+    /// A path of a file that is written; relative to the working folder.
+    OutputPath,
+    /// Two integers, or one for both.
+    IntPair,
+    /// Two real numbers.
+    FloatPair,
+    /// Three truth values.
+    BoolTriple,
+    /// Any list.
+    List,
+    /// A group of parameters of its own.
+    Group,
+}
+
+/// A parameter's default.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum ParamDefault {
+    /// `None`.
+    None,
+    /// A truth value.
+    Bool(bool),
+    /// An integer.
+    Int(i64),
+    /// A real number.
+    Float(f64),
+    /// A text.
+    Str(&'static str),
+}
+
+/// The declaration of one parameter.
+#[derive(Clone, Copy, Debug)]
+pub struct ParamDecl {
+    /// Dotted name below its block: `rebin`, `intensities.file`.
+    pub name: &'static str,
+    /// Types that are taken; the first is the main one.
+    pub types: &'static [ParamType],
+    /// Value when it is not given.
+    pub default: ParamDefault,
+    /// Lowest number.
+    pub low: Option<f64>,
+    /// Highest number.
+    pub high: Option<f64>,
+    /// The texts that are taken; empty: any.
+    pub choices: &'static [&'static str],
+    /// SI unit or field's unit, such as `m`, `keV`; empty: none.
+    pub unit: &'static str,
+    /// 0: everybody, 1: intermediate, 2: expert (ptypy's user levels).
+    pub level: u8,
+    /// One line.
+    pub help: &'static str,
+    /// More, where one line is not enough.
+    pub doc: &'static str,
+    /// Whether the prepared bytes depend on it: part of a scan's identity.
+    pub affects_bytes: bool,
+}
+
+impl ParamDecl {
+    /// Starts a declaration; the other fields have plain defaults.
+    pub const fn new(
+        name: &'static str,
+        types: &'static [ParamType],
+        default: ParamDefault,
+        help: &'static str,
+    ) -> Self {
+        Self {
+            name,
+            types,
+            default,
+            low: None,
+            high: None,
+            choices: &[],
+            unit: "",
+            level: 0,
+            help,
+            doc: "",
+            affects_bytes: true,
+        }
+    }
+
+    /// Sets the lowest and the highest number.
+    pub const fn limits(mut self, low: Option<f64>, high: Option<f64>) -> Self {
+        self.low = low;
+        self.high = high;
+        self
+    }
+
+    /// Sets the texts that are taken.
+    pub const fn choices(mut self, choices: &'static [&'static str]) -> Self {
+        self.choices = choices;
+        self
+    }
+
+    /// Sets the unit.
+    pub const fn unit(mut self, unit: &'static str) -> Self {
+        self.unit = unit;
+        self
+    }
+
+    /// Sets the user level.
+    pub const fn level(mut self, level: u8) -> Self {
+        self.level = level;
+        self
+    }
+
+    /// Sets the documentation.
+    pub const fn doc(mut self, doc: &'static str) -> Self {
+        self.doc = doc;
+        self
+    }
+
+    /// Says that the prepared bytes do not depend on it.
+    pub const fn bytes_unaffected(mut self) -> Self {
+        self.affects_bytes = false;
+        self
+    }
+}

@@ -1,0 +1,1 @@
+//! The `.ptyd` format: encoding of values, schema, reader.

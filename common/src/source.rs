@@ -1,0 +1,259 @@
+//! The trait behind which raw data stand, with the hooks of ptypy's `PtyScan` under their names.
+//!
+//! The producer calls all hooks; a worker opens the same source by name and calls only
+//! [`Source::load`] and [`Source::correct`], when `load_parallel` says that workers read.
+
+use crate::error::Failure;
+use crate::frame::{Array, FrameForm, Loaded};
+use crate::index::Index;
+use crate::params::ParamDecl;
+use crate::value::Value;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What a source is opened from; travels to the workers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SourceSpec {
+    /// Name under which the source is registered.
+    pub name: String,
+    /// The effective `[data]` tree, defaults filled in.
+    pub data: Value,
+    /// Folder to which relative input paths refer.
+    pub base: PathBuf,
+}
+
+impl SourceSpec {
+    /// Makes an input path absolute.
+    pub fn path(&self, path: &str) -> PathBuf {
+        let path = Path::new(path);
+        if path.is_absolute() { path.to_owned() } else { self.base.join(path) }
+    }
+}
+
+/// A source's errors; the text names file, key or index, and the cure.
+#[derive(Debug, thiserror::Error)]
+#[must_use]
+pub enum SourceError {
+    /// Only this scan point is damaged.
+    #[error("frame {index}: {text}")]
+    Frame {
+        /// Which one.
+        index: Index,
+        /// What was wrong, and where.
+        text: String,
+        /// The cause.
+        #[source]
+        source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    },
+    /// The scan cannot be read.
+    #[error("{text}")]
+    Input {
+        /// What was wrong, where, and the cure.
+        text: String,
+        /// The cause.
+        #[source]
+        source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    },
+    /// A parameter of the source is wrong.
+    #[error("data.{key}: {text}")]
+    Param {
+        /// The parameter below `data`.
+        key: String,
+        /// What was wrong, and the cure.
+        text: String,
+    },
+}
+
+impl SourceError {
+    /// Makes an [`SourceError::Input`] without a cause.
+    pub fn input(text: impl Into<String>) -> Self {
+        Self::Input { text: text.into(), source: None }
+    }
+
+    /// Makes a [`SourceError::Frame`] without a cause.
+    pub fn frame(index: Index, text: impl Into<String>) -> Self {
+        Self::Frame { index, text: text.into(), source: None }
+    }
+}
+
+impl From<&SourceError> for Failure {
+    fn from(error: &SourceError) -> Self {
+        let kind = match error {
+            SourceError::Param { .. } => crate::error::Kind::Config,
+            _ => crate::error::Kind::Input,
+        };
+        Self::new(kind, crate::error::chain(error))
+    }
+}
+
+/// Answer of [`Source::check`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// How many frames from `start` on can be loaded now.
+    pub accessible: usize,
+    /// `Some(true)`: no more will come. `None`: decided by `num_frames`.
+    pub end_of_scan: Option<bool>,
+}
+
+/// Arrays and scalars that belong to the whole scan.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Common {
+    /// Subtracted per raw pixel, clipped at 0.
+    pub dark: Option<Array>,
+    /// Divides per raw pixel, after the dark.
+    pub flat: Option<Array>,
+    /// Whatever else [`Source::correct`] needs, by name.
+    pub other: BTreeMap<String, Array>,
+}
+
+/// Geometry that the source found recorded beside the frames.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Recorded {
+    /// keV, and where it was found.
+    pub energy: Option<(f64, String)>,
+    /// Metres, and where it was found.
+    pub distance: Option<(f64, String)>,
+    /// Metres (y, x), and where it was found.
+    pub psize: Option<([f64; 2], String)>,
+}
+
+/// Raw frames and positions of one scan.
+///
+/// # Source
+/// ptypy `core/data.py`, `PtyScan`: hooks of the same names and meaning.
+pub trait Source: Send {
+    /// Returns positions of all scan points, `(n, 2)`, (y, x) in metres; `None` if they come
+    /// with the frames or not at all.
+    fn load_positions(&mut self) -> Result<Option<Array>, SourceError>;
+
+    /// Returns the 2-D weight (mask) of all frames, `[rows, cols]`, 0 is bad; `None` if there is none.
+    fn load_weight(&mut self) -> Result<Option<Array>, SourceError> {
+        Ok(None)
+    }
+
+    /// Returns what belongs to the whole scan: dark, flat, and more.
+    fn load_common(&mut self) -> Result<Common, SourceError> {
+        Ok(Common::default())
+    }
+
+    /// Tells how many frames there are to read from `start` on, at most `frames`.
+    ///
+    /// `num_frames`: the scan's length as far as it is known.
+    fn check(
+        &mut self,
+        frames: usize,
+        start: usize,
+        num_frames: Option<usize>,
+    ) -> Result<Check, SourceError> {
+        let left = num_frames.map_or(frames, |n| n.saturating_sub(start));
+        Ok(Check { accessible: frames.min(left), end_of_scan: None })
+    }
+
+    /// Reads the frames of `indices`, in that order.
+    fn load(&mut self, indices: &[Index]) -> Result<Vec<Loaded>, SourceError>;
+
+    /// Changes a loaded frame before preparation; the default leaves it as it is.
+    ///
+    /// Dark and flat of [`Common`] are applied afterwards, by the preparation itself.
+    fn correct(&mut self, loaded: Loaded, _common: &Common) -> Result<Loaded, SourceError> {
+        Ok(loaded)
+    }
+
+    /// Returns type and extent of the frames, from metadata or the first frame.
+    fn frame_form(&mut self) -> Result<FrameForm, SourceError>;
+
+    /// Returns how many frames the source holds, if it is known.
+    fn num_frames(&mut self) -> Result<Option<usize>, SourceError> {
+        Ok(None)
+    }
+
+    /// Returns the geometry recorded beside the frames.
+    fn recorded(&mut self) -> Result<Recorded, SourceError> {
+        Ok(Recorded::default())
+    }
+
+    /// Returns what identifies the data (names, sizes, modification times, shapes); two equal
+    /// lists mean the same scan.
+    fn identity(&mut self) -> Result<Vec<(String, String)>, SourceError>;
+
+    /// Returns things that a user should know though they are no errors.
+    fn warnings(&mut self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// Opens a source from its parameters.
+pub type OpenSource =
+    Arc<dyn Fn(&SourceSpec) -> Result<Box<dyn Source>, SourceError> + Send + Sync>;
+
+/// One entry of the [`Registry`].
+#[derive(Clone)]
+pub struct SourceKind {
+    /// The name in `data.name`.
+    pub name: &'static str,
+    /// Other names for it: ptypy's class names.
+    pub aliases: &'static [&'static str],
+    /// One sentence on what it reads.
+    pub help: &'static str,
+    /// Its own parameters below `data`.
+    pub params: &'static [ParamDecl],
+    /// Opens it.
+    pub open: OpenSource,
+}
+
+impl fmt::Debug for SourceKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SourceKind").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// The sources that a program knows, by name.
+#[derive(Clone, Debug, Default)]
+pub struct Registry {
+    kinds: Vec<SourceKind>,
+}
+
+impl Registry {
+    /// Makes an empty registry.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a source; a later one of the same name takes the place of the earlier.
+    pub fn add(&mut self, kind: SourceKind) {
+        self.kinds.retain(|k| k.name != kind.name);
+        self.kinds.push(kind);
+    }
+
+    /// Finds a source by its name or alias, upper and lower case being equal.
+    pub fn find(&self, name: &str) -> Option<&SourceKind> {
+        self.kinds.iter().find(|k| {
+            k.name.eq_ignore_ascii_case(name)
+                || k.aliases.iter().any(|a| a.eq_ignore_ascii_case(name))
+        })
+    }
+
+    /// Walks through all sources.
+    pub fn iter(&self) -> impl Iterator<Item = &SourceKind> {
+        self.kinds.iter()
+    }
+
+    /// Opens the source that `spec` names.
+    ///
+    /// # Errors
+    /// [`SourceError::Param`] if no such source is registered, and the source's own errors.
+    pub fn open(&self, spec: &SourceSpec) -> Result<Box<dyn Source>, SourceError> {
+        let kind = self.find(&spec.name).ok_or_else(|| SourceError::Param {
+            key: "name".into(),
+            text: format!(
+                "no source '{}' is known; there are {}",
+                spec.name,
+                self.kinds.iter().map(|k| k.name).collect::<Vec<_>>().join(", ")
+            ),
+        })?;
+        (kind.open)(spec)
+    }
+}

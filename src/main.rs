@@ -1,0 +1,2 @@
+//! The program `ptystream`.
+fn main() {}
