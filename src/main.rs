@@ -1,2 +1,5 @@
 //! The program `ptystream`.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    ptystream::app::main_with(ptystream_producer::source::builtin())
+}

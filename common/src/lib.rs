@@ -9,6 +9,7 @@
 //! | [`geometry`] | region of interest, centre, orientation and rebinning of a scan |
 //! | [`form`] | types and extents of what a plan makes of a frame |
 //! | [`source`] | the trait behind which raw data stand, with ptypy's hooks |
+//! | [`checksum`] | hashes of bytes |
 //! | [`codec`] | HDF5 filter pipelines (gzip, shuffle, bitshuffle-LZ4) on bytes |
 //! | [`h5`] | the one door to the HDF5 library |
 //! | [`ptyd`] | the `.ptyd` format: encoding, schema, reader |
@@ -17,6 +18,7 @@
 //! | [`shutdown`] | the trigger that ends a role |
 //! | [`error`] | kinds of failure, and the exit codes they lead to |
 
+pub mod checksum;
 pub mod codec;
 pub mod dtype;
 pub mod error;

@@ -225,10 +225,14 @@ pub struct PreparePlan {
     pub batch: u32,
     /// Frames of one chunk of the file: batches end where chunks end.
     pub frames_per_chunk: u32,
-    /// Where workers read frames themselves: what to open.
+    /// Whether there is a dark or a flat.
+    pub corrected: bool,
+    /// Where workers read anything themselves: what to open.
     pub source: Option<SourceSpec>,
     /// Whether workers load dark, flat and the like themselves.
     pub load_common: bool,
+    /// Whether workers read the frames themselves.
+    pub workers_read: bool,
 }
 
 /// What to do with a ticket's frames.
@@ -250,6 +254,8 @@ pub struct Ticket {
     pub task: Task,
     /// Positions (y, x) in metres, one a frame, where the producer has them.
     pub positions: Option<Vec<[f64; 2]>>,
+    /// Rows for which no frame will come: they are filled with zeros.
+    pub gaps: Vec<Index>,
     /// `None`: the worker reads. Else part 0 holds the frames' payloads one after the other, and
     /// part 1, if `weights` is set, their weights.
     pub pixels: Option<PixelsHead>,
@@ -258,7 +264,7 @@ pub struct Ticket {
 /// How the frames of a ticket lie in its parts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PixelsHead {
-    /// Encoding and bytes of each frame.
+    /// Encoding and bytes of each frame; a gap has none.
     pub frames: Vec<(Encoding, u32)>,
     /// Positions that came with the frames; they win.
     pub positions: Option<Vec<[f64; 2]>>,

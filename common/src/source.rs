@@ -185,6 +185,32 @@ pub trait Source: Send {
     }
 }
 
+/// Loads and corrects frames; on an error, finds out which frames it is about.
+///
+/// # Errors
+/// The frames that cannot be had, each with its reason.
+pub fn load_each(
+    source: &mut dyn Source,
+    common: &Common,
+    indices: &[Index],
+) -> Result<Vec<Loaded>, Vec<(Index, Failure)>> {
+    let mut all = |indices: &[Index]| -> Result<Vec<Loaded>, SourceError> {
+        source.load(indices)?.into_iter().map(|l| source.correct(l, common)).collect()
+    };
+    if let Ok(loaded) = all(indices) {
+        return Ok(loaded);
+    }
+    let mut loaded = Vec::new();
+    let mut bad = Vec::new();
+    for index in indices {
+        match all(&[*index]) {
+            Ok(mut one) => loaded.append(&mut one),
+            Err(error) => bad.push((*index, Failure::from(&error))),
+        }
+    }
+    if bad.is_empty() { Ok(loaded) } else { Err(bad) }
+}
+
 /// Opens a source from its parameters.
 pub type OpenSource =
     Arc<dyn Fn(&SourceSpec) -> Result<Box<dyn Source>, SourceError> + Send + Sync>;

@@ -1,0 +1,39 @@
+//! What can go wrong in the producer.
+
+use ptystream_common::error::{Failure, Kind, chain};
+use ptystream_common::geometry::GeometryError;
+use ptystream_common::source::SourceError;
+
+/// An error of the producer; ends the scan.
+#[derive(Debug, thiserror::Error)]
+#[must_use]
+pub enum ProducerError {
+    /// The source cannot be read.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// Region of interest, centre, orientation or rebinning do not fit the frames.
+    #[error(transparent)]
+    Geometry(#[from] GeometryError),
+    /// Parameters that contradict each other or the scan.
+    #[error("{0}")]
+    Config(String),
+    /// The link, another role, or what it reported.
+    #[error("{0}")]
+    Failure(#[from] Failure),
+    /// A thread of the producer ended by a panic.
+    #[error("the producer's {0} thread panicked")]
+    Panic(&'static str),
+}
+
+impl From<&ProducerError> for Failure {
+    fn from(error: &ProducerError) -> Self {
+        match error {
+            ProducerError::Source(e) => e.into(),
+            ProducerError::Geometry(_) | ProducerError::Config(_) => {
+                Self::new(Kind::Config, chain(error))
+            }
+            ProducerError::Failure(f) => f.clone(),
+            ProducerError::Panic(_) => Self::new(Kind::Aborted, chain(error)),
+        }
+    }
+}

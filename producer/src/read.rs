@@ -1,0 +1,159 @@
+//! The thread that owns the source: looks how far it has come and, where the producer sends
+//! pixels, reads them. Messages in, messages out; nothing is shared.
+
+use bytes::{Bytes, BytesMut};
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use ptystream_common::codec::Encoding;
+use ptystream_common::error::Failure;
+use ptystream_common::index::{Index, IndexRange};
+use ptystream_common::link::PeerId;
+use ptystream_common::message::PixelsHead;
+use ptystream_common::source::{Check, Common, Source, load_each};
+use std::thread::JoinHandle;
+
+/// What the thread is asked.
+#[derive(Debug)]
+enum Job {
+    Check { start: u64, num_frames: Option<u64> },
+    Read { worker: PeerId, range: IndexRange, gaps: Vec<Index> },
+}
+
+/// What the thread answers.
+#[derive(Debug)]
+pub enum Done {
+    /// How far the source has come.
+    Checked {
+        /// From which index on it was asked.
+        start: u64,
+        /// The source's answer.
+        check: Check,
+    },
+    /// Frames for a worker.
+    Read {
+        /// Who asked for them.
+        worker: PeerId,
+        /// Which frames.
+        range: IndexRange,
+        /// Rows left empty.
+        gaps: Vec<Index>,
+        /// How they lie in `parts`.
+        head: PixelsHead,
+        /// Frames, then weights if there are any.
+        parts: Vec<Bytes>,
+    },
+    /// Frames that cannot be read.
+    Failed {
+        /// Each with the reason.
+        frames: Vec<(Index, Failure)>,
+        /// The batch that they belong to.
+        range: IndexRange,
+    },
+    /// The source as a whole cannot be read.
+    Broken(Failure),
+}
+
+/// The reading thread.
+pub struct Reader {
+    jobs: Sender<Job>,
+    /// Its answers.
+    pub done: Receiver<Done>,
+    thread: JoinHandle<()>,
+}
+
+impl Reader {
+    /// Starts the thread.
+    pub fn start(mut source: Box<dyn Source>, common: Common) -> std::io::Result<Self> {
+        let (jobs, inbox) = unbounded::<Job>();
+        let (out, done) = unbounded();
+        let thread = std::thread::Builder::new().name("read".into()).spawn(move || {
+            for job in inbox {
+                let answer = match job {
+                    Job::Check { start, num_frames } => {
+                        let n = num_frames.map(|n| n as usize);
+                        match source.check(usize::MAX, start as usize, n) {
+                            Ok(check) => Done::Checked { start, check },
+                            Err(error) => Done::Broken(Failure::from(&error)),
+                        }
+                    }
+                    Job::Read { worker, range, gaps } => {
+                        read(source.as_mut(), &common, worker, range, gaps)
+                    }
+                };
+                if out.send(answer).is_err() {
+                    return;
+                }
+            }
+        })?;
+        Ok(Self { jobs, done, thread })
+    }
+
+    /// Asks how far the source has come from `start` on.
+    pub fn check(&self, start: u64, num_frames: Option<u64>) -> bool {
+        self.jobs.send(Job::Check { start, num_frames }).is_ok()
+    }
+
+    /// Asks for frames.
+    pub fn read(&self, worker: PeerId, range: IndexRange, gaps: Vec<Index>) -> bool {
+        self.jobs.send(Job::Read { worker, range, gaps }).is_ok()
+    }
+
+    /// Ends the thread and waits for it; `false` if it panicked.
+    pub fn join(self) -> bool {
+        drop(self.jobs);
+        drop(self.done);
+        self.thread.join().is_ok()
+    }
+}
+
+fn read(
+    source: &mut dyn Source,
+    common: &Common,
+    worker: PeerId,
+    range: IndexRange,
+    gaps: Vec<Index>,
+) -> Done {
+    let wanted: Vec<Index> = range.iter().filter(|i| !gaps.contains(i)).collect();
+    let loaded = match load_each(source, common, &wanted) {
+        Ok(loaded) => loaded,
+        Err(frames) => return Done::Failed { frames, range },
+    };
+    let mut frames = Vec::with_capacity(range.count as usize);
+    let mut pixels = Vec::new();
+    let mut weights = BytesMut::new();
+    let mut form = None;
+    let mut positions = Vec::new();
+    let mut next = loaded.into_iter().peekable();
+    for index in range.iter() {
+        match next.next_if(|l| l.index == index) {
+            Some(l) => {
+                frames.push((l.frame.encoding.clone(), l.frame.payload.len() as u32));
+                pixels.push(l.frame.payload);
+                if let Some(w) = l.weights {
+                    form = Some((w.dtype, [w.shape[0], w.shape[1]]));
+                    weights.extend_from_slice(&w.data);
+                }
+                positions.extend(l.position);
+            }
+            None => frames.push((Encoding::Raw, 0)),
+        }
+    }
+    let mut parts = vec![match pixels.len() {
+        1 => pixels.swap_remove(0),
+        _ => pixels.concat().into(),
+    }];
+    if form.is_some() {
+        parts.push(weights.freeze());
+    }
+    let complete = !positions.is_empty() && positions.len() == wanted.len();
+    let positions = complete.then(|| {
+        let mut given = positions.into_iter();
+        range
+            .iter()
+            .map(|i| match gaps.contains(&i) {
+                true => [f64::NAN; 2],
+                false => given.next().unwrap_or([f64::NAN; 2]),
+            })
+            .collect()
+    });
+    Done::Read { worker, range, gaps, head: PixelsHead { frames, positions, weights: form }, parts }
+}

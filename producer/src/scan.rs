@@ -1,0 +1,528 @@
+//! A scan opened and checked before its first frame is handed out.
+//!
+//! Everything that can be wrong is found here: files, shapes, positions, geometry, memory. What
+//! workers and sink need to know of the scan is put together here too.
+
+use crate::error::ProducerError;
+use bytes::Bytes;
+use ptystream_common::dtype::Dtype;
+use ptystream_common::form::{default_batch, prepared_form};
+use ptystream_common::frame::{Array, FrameForm};
+use ptystream_common::geometry::{Geometry, needs_auto_center};
+use ptystream_common::index::Index;
+use ptystream_common::message::{
+    Announce, ArrayHead, Body, Message, PreparePlan, PreparedForm, Stamp, WeightsFrom,
+};
+use ptystream_common::params::{Compat, DataParams, LoadParallel, PipelineParams};
+use ptystream_common::source::{Recorded, Registry, Source, SourceSpec};
+use ptystream_common::value::{NumArray, Value};
+use std::collections::BTreeMap;
+
+/// Raised when the same input and parameters give other bytes than before.
+const KERNEL_VERSION: u32 = 1;
+
+/// Frames of a chunk where the user says nothing and memory allows.
+const FRAMES_PER_CHUNK: u64 = 40;
+
+/// How many frames are tried before the scan is given up as unreadable.
+const FIRST_FRAMES: u64 = 10;
+
+/// A scan that can be handed out.
+pub struct Scan {
+    /// Where frames come from, until the reading thread takes it.
+    pub source: Option<Box<dyn Source>>,
+    /// How to prepare them; without geometry as long as the centre is to be measured.
+    pub plan: PreparePlan,
+    /// Dark, flat, weight.
+    pub arrays: Vec<(ArrayHead, Bytes)>,
+    /// Number of scan points, once known.
+    pub num_frames: Option<u64>,
+    /// Things that a user should know though they are no errors.
+    pub warnings: Vec<String>,
+    data: DataParams,
+    pipeline: PipelineParams,
+    positions: Option<Positions>,
+    positions_with_frames: bool,
+    recorded: Recorded,
+    identity: Vec<(String, String)>,
+    weight: Option<(Dtype, [usize; 2])>,
+}
+
+/// Positions of all scan points, (y, x) in metres.
+struct Positions {
+    dtype: Dtype,
+    yx: Vec<[f64; 2]>,
+    theory: bool,
+}
+
+impl Scan {
+    /// Opens the source and checks the scan; no file is written and no role needed yet.
+    ///
+    /// # Errors
+    /// Everything that is wrong with source, positions, geometry or memory, by name.
+    ///
+    /// # Source
+    /// ptypy `core/data.py`, `PtyScan.initialize`: the same order of hooks.
+    pub fn open(
+        data: &DataParams,
+        pipeline: &PipelineParams,
+        registry: &Registry,
+    ) -> Result<Self, ProducerError> {
+        let spec = SourceSpec {
+            name: data.name.clone(),
+            data: data.tree.clone(),
+            base: data.base.clone(),
+        };
+        let mut source = registry.open(&spec)?;
+        let scan_positions = source.load_positions()?;
+        let weight = source.load_weight()?;
+        let common = source.load_common()?;
+        let frame = source.frame_form()?;
+        let mut warnings = Vec::new();
+
+        let positions = choose_positions(data, scan_positions, pipeline.compat)?;
+        let held = source.num_frames()?.map(|n| n as u64);
+        let num_frames = count_frames(data, positions.as_ref(), held, &mut warnings)?;
+        if num_frames == Some(0) {
+            return Err(ProducerError::Config(
+                "the scan has no frames: look at data.num_frames and the positions".into(),
+            ));
+        }
+        let first = first_frame(source.as_mut(), num_frames)?;
+        let positions_with_frames = first.position.is_some();
+        if positions.is_none() && !positions_with_frames && pipeline.compat == Compat::None {
+            return Err(ProducerError::Config(format!(
+                "the source '{}' has no positions, and without them ptypy cannot read the file; \
+                 give data.positions_theory (or pipeline.compat = \"ptypy\" to write it all the \
+                 same)",
+                data.name
+            )));
+        }
+        let weight_of = |a: &Array| match a.shape[..] {
+            [rows, cols] => Ok((a.dtype, [rows, cols])),
+            _ => Err(ProducerError::Config(format!(
+                "the mask has the shape {:?}; it must be one image of {:?}",
+                a.shape, frame.shape
+            ))),
+        };
+        let weight_form = weight.as_ref().map(weight_of).transpose()?;
+        let weights = match (&first.weights, weight_form) {
+            (Some(own), _) => WeightsFrom::Frame(own.dtype),
+            (None, Some((dtype, _))) => WeightsFrom::Scan(dtype),
+            (None, None) => WeightsFrom::Ones,
+        };
+        let mut arrays = Vec::new();
+        let mut add = |name: String, a: Array| {
+            arrays.push((ArrayHead { name, dtype: a.dtype, shape: a.shape }, a.data));
+        };
+        let corrected = common.dark.is_some() || common.flat.is_some();
+        let load_common = matches!(data.load_parallel, LoadParallel::Common | LoadParallel::All);
+        for (name, array) in [("dark", common.dark), ("flat", common.flat), ("weight", weight)] {
+            if let Some(array) = array {
+                add(name.to_owned(), array);
+            }
+        }
+        for (name, array) in common.other {
+            add(format!("common.{name}"), array);
+        }
+        let workers_read = data.load_parallel.workers_read();
+        let plan = PreparePlan {
+            frame,
+            geometry: None,
+            weights,
+            corrected,
+            dtype: pipeline.dtype,
+            arithmetic: pipeline.arithmetic,
+            compat: pipeline.compat,
+            valid_range: pipeline.valid_range,
+            bad_values: pipeline.bad_values.clone(),
+            compression: pipeline.compression,
+            batch: 1,
+            frames_per_chunk: 1,
+            source: (workers_read || load_common).then_some(spec),
+            load_common,
+            workers_read,
+        };
+        let mut scan = Self {
+            identity: source.identity()?,
+            recorded: source.recorded()?,
+            source: None,
+            plan,
+            arrays,
+            num_frames,
+            warnings,
+            data: data.clone(),
+            pipeline: pipeline.clone(),
+            positions,
+            positions_with_frames,
+            weight: weight_form,
+        };
+        scan.warnings.extend(source.warnings());
+        scan.source = Some(source);
+        scan.size_up(frame)?;
+        if !scan.needs_center() {
+            scan.set_center(None)?;
+        }
+        Ok(scan)
+    }
+
+    /// Tells whether the centre is to be measured first.
+    pub fn needs_center(&self) -> bool {
+        self.plan.geometry.is_none() && needs_auto_center(self.data.center, self.data.auto_center)
+    }
+
+    /// Fixes the geometry; `measured` is the automatic centre in raw pixels.
+    ///
+    /// # Errors
+    /// If the centre lies outside the frame.
+    pub fn set_center(&mut self, measured: Option<[f64; 2]>) -> Result<(), ProducerError> {
+        let geometry = self.geometry(measured)?;
+        self.warnings.extend(geometry.warnings(self.data.shape));
+        self.plan.geometry = Some(geometry);
+        Ok(())
+    }
+
+    /// Returns the positions of a range, one an index, where the producer has them.
+    pub fn positions_of(&self, range: std::ops::Range<u64>) -> Option<Vec<[f64; 2]>> {
+        let positions = self.positions.as_ref()?;
+        positions.yx.get(range.start as usize..range.end as usize).map(<[_]>::to_vec)
+    }
+
+    /// Makes the message from which workers learn how to prepare.
+    pub fn plan_message(&self, stamp: Stamp) -> Message {
+        let (heads, parts) = self.arrays.iter().cloned().unzip();
+        let body = Body::Plan { plan: Box::new(self.plan.clone()), arrays: heads };
+        Message::with_parts(stamp, body, parts)
+    }
+
+    /// Puts together what the sink needs to know.
+    ///
+    /// # Errors
+    /// If the geometry is not fixed or does not fit.
+    pub fn announce(&self) -> Result<Announce, ProducerError> {
+        let Some(geometry) = &self.plan.geometry else {
+            return Err(ProducerError::Config("the centre has not been measured yet".into()));
+        };
+        let form = self.form()?;
+        let given = |name: &str| self.data.is_given(name);
+        let mut origins = Vec::new();
+        let mut origin = |name: &str, value: String, source: String| {
+            origins.push((name.to_owned(), value, source));
+        };
+        let mut warnings = self.warnings.clone();
+        let mut scalar = |name: &str, own: Option<f64>, recorded: Option<&(f64, String)>| {
+            let (value, from) = match recorded {
+                Some((value, from)) if !given(name) => (Some(*value), from.clone()),
+                _ if given(name) => (own, "configuration".to_owned()),
+                _ => {
+                    warnings.push(format!(
+                        "{name} is ptypy's default {}: nobody gave or recorded it",
+                        own.map_or("None".into(), |v| v.to_string())
+                    ));
+                    (own, "ptypy's default".to_owned())
+                }
+            };
+            origin(name, value.map_or("None".into(), |v| v.to_string()), from);
+            value
+        };
+        let energy = scalar("energy", self.data.energy, self.recorded.energy.as_ref());
+        let distance = scalar("distance", self.data.distance, self.recorded.distance.as_ref());
+        let (psize, from) = match &self.recorded.psize {
+            Some((value, from)) if !given("psize") => (Some(*value), from.clone()),
+            _ if given("psize") => (self.data.psize, "configuration".to_owned()),
+            _ => {
+                warnings.push("psize is ptypy's default: nobody gave or recorded it".to_owned());
+                (self.data.psize, "ptypy's default".to_owned())
+            }
+        };
+        let psize_text = psize.map_or("None".into(), |[y, x]| format!("({y}, {x})"));
+        origins.push(("psize".into(), psize_text, from));
+        let center_from = if self.data.is_given("center") { "configuration" } else { "default" };
+        let center_from = match needs_auto_center(self.data.center, self.data.auto_center) {
+            true => "measured over the first chunk",
+            false => center_from,
+        };
+        let [y, x] = geometry.center;
+        origins.push(("center".into(), format!("({y}, {x})"), center_from.into()));
+
+        let float = |v: Option<f64>| v.map_or(Value::None, Value::Float);
+        let pair = |v: [f64; 2]| Value::Array(NumArray::f64s(&v));
+        let shape = geometry.out_shape().map(|v| v as i64);
+        let meta = vec![
+            ("version".to_owned(), Value::Float(self.data.version)),
+            ("label".to_owned(), self.data.label.clone().map_or(Value::None, Value::Str)),
+            ("shape".to_owned(), Value::Array(NumArray::i64s(&shape))),
+            (
+                "psize".to_owned(),
+                psize.map_or(Value::None, |p| pair(geometry.meta_psize(p))),
+            ),
+            ("energy".to_owned(), float(energy)),
+            ("center".to_owned(), pair(geometry.meta_center())),
+            ("distance".to_owned(), float(distance)),
+        ];
+        let key_parts = self.key_parts();
+        Ok(Announce {
+            scan_key: hash(&key_parts),
+            key_parts,
+            num_frames: self.num_frames,
+            frames_per_chunk: self.plan.frames_per_chunk,
+            form,
+            positions: match &self.positions {
+                _ if self.positions_with_frames => Some(Dtype::F64),
+                positions => positions.as_ref().map(|p| p.dtype),
+            },
+            meta,
+            info: self.info(geometry, energy, distance, psize),
+            positions_scan: self.positions_scan(),
+            dfile: self.data.dfile.clone(),
+            chunk_format: self.data.chunk_format.clone(),
+            save: self.data.save,
+            pipeline: self.pipeline.clone(),
+            warnings,
+            origins,
+        })
+    }
+
+    /// Returns types and extents of what will be stored.
+    ///
+    /// # Errors
+    /// If the geometry does not fit.
+    pub fn form(&self) -> Result<PreparedForm, ProducerError> {
+        Ok(prepared_form(&self.plan, self.weight)?)
+    }
+
+    fn geometry(&self, measured: Option<[f64; 2]>) -> Result<Geometry, ProducerError> {
+        Ok(Geometry::resolve(
+            self.plan.frame.shape,
+            self.data.shape,
+            self.data.center,
+            self.data.auto_center,
+            measured,
+            self.data.orientation,
+            self.data.rebin,
+        )?)
+    }
+
+    /// Chooses frames per chunk and per batch, and refuses what does not fit into memory.
+    fn size_up(&mut self, frame: FrameForm) -> Result<(), ProducerError> {
+        // A centre in the middle stands for one that is still to be measured: sizes do not
+        // depend on it.
+        let middle = frame.shape.map(|extent| extent as f64 / 2.0);
+        self.plan.geometry = Some(self.geometry(Some(middle))?);
+        let bytes = self.form()?.frame_bytes().max(1);
+        self.plan.geometry = None;
+        let budget = self.pipeline.sink_memory_bytes;
+        let fits = budget / (2 * bytes);
+        let per_chunk = match self.pipeline.frames_per_chunk.map(u64::from) {
+            Some(wanted) if wanted <= fits.max(1) => wanted,
+            Some(wanted) => {
+                return Err(ProducerError::Config(format!(
+                    "pipeline.frames_per_chunk = {wanted} needs 2 x {wanted} x {bytes} bytes; \
+                     pipeline.sink_memory_bytes = {budget} has room for at most {}",
+                    fits.max(1)
+                )));
+            }
+            None => FRAMES_PER_CHUNK.min(fits).max(1),
+        };
+        let batch = match self.pipeline.batch {
+            Some(batch) => u64::from(batch),
+            None => u64::from(default_batch(bytes as usize)),
+        };
+        let batch = batch.min(per_chunk).max(1);
+        let held = frame.bytes() as u64 * batch;
+        if held > self.pipeline.producer_memory_bytes {
+            return Err(ProducerError::Config(format!(
+                "one ticket of {batch} frames has {held} bytes; raise \
+                 pipeline.producer_memory_bytes = {} or lower pipeline.batch",
+                self.pipeline.producer_memory_bytes
+            )));
+        }
+        self.plan.frames_per_chunk = per_chunk as u32;
+        self.plan.batch = batch as u32;
+        Ok(())
+    }
+
+    fn positions_scan(&self) -> Option<NumArray> {
+        let positions = self.positions.as_ref().filter(|p| !p.theory)?;
+        Some(NumArray {
+            dtype: positions.dtype,
+            shape: vec![positions.yx.len(), 2],
+            items: positions.yx.iter().flatten().copied().collect(),
+        })
+    }
+
+    /// ptypy's `info`: all parameters, the shape and the centre as they came out.
+    fn info(
+        &self,
+        geometry: &Geometry,
+        energy: Option<f64>,
+        distance: Option<f64>,
+        psize: Option<[f64; 2]>,
+    ) -> Vec<(String, Value)> {
+        let mut info = match &self.data.tree {
+            Value::Map(entries) => entries.clone(),
+            _ => Vec::new(),
+        };
+        let mut set = |name: &str, value: Value| match info.iter_mut().find(|(k, _)| k == name) {
+            Some((_, old)) => *old = value,
+            None => info.push((name.to_owned(), value)),
+        };
+        let roi = geometry.roi.map(|v| v as i64);
+        set("shape", Value::Array(NumArray::i64s(&roi)));
+        set("center", Value::Array(NumArray::f64s(&geometry.center)));
+        if let Some(theory) = &self.data.positions_theory {
+            set("positions_theory", Value::Array(theory.clone()));
+        }
+        if self.weight.is_some() || matches!(self.plan.weights, WeightsFrom::Scan(_)) {
+            set("weight2d", Value::Bool(true));
+        }
+        if self.recorded.energy.is_some() && !self.data.is_given("energy") {
+            set("energy", energy.map_or(Value::None, Value::Float));
+        }
+        if self.recorded.distance.is_some() && !self.data.is_given("distance") {
+            set("distance", distance.map_or(Value::None, Value::Float));
+        }
+        if self.recorded.psize.is_some() && !self.data.is_given("psize") {
+            set("psize", psize.map_or(Value::None, |p| Value::Array(NumArray::f64s(&p))));
+        }
+        info
+    }
+
+    /// What the identity of the scan is made of: everything that changes the prepared bytes.
+    fn key_parts(&self) -> BTreeMap<String, String> {
+        let mut parts = BTreeMap::new();
+        for (name, value) in &self.identity {
+            parts.insert(format!("source.{name}"), value.clone());
+        }
+        if let Value::Map(entries) = &self.data.tree {
+            for (name, value) in entries {
+                if ptystream_common::params::affects_bytes(name) {
+                    parts.insert(format!("data.{name}"), value.to_string());
+                }
+            }
+        }
+        let p = &self.pipeline;
+        for (name, value) in [
+            ("frames_per_chunk", self.plan.frames_per_chunk.to_string()),
+            ("batch", self.plan.batch.to_string()),
+            ("compression", format!("{:?}", p.compression)),
+            ("dtype", format!("{:?}", p.dtype)),
+            ("arithmetic", format!("{:?}", p.arithmetic)),
+            ("compat", format!("{:?}", p.compat)),
+            ("valid_range", format!("{:?}", p.valid_range)),
+            ("bad_values", format!("{:?}", p.bad_values)),
+            ("on_gap", format!("{:?}", p.on_gap)),
+        ] {
+            parts.insert(format!("pipeline.{name}"), value);
+        }
+        parts.insert("data.save".into(), format!("{:?}", self.data.save));
+        parts.insert("kernel".into(), KERNEL_VERSION.to_string());
+        parts
+    }
+}
+
+fn hash(parts: &BTreeMap<String, String>) -> String {
+    let mut text = String::new();
+    for (name, value) in parts {
+        text.push_str(name);
+        text.push('\0');
+        text.push_str(value);
+        text.push('\0');
+    }
+    format!("{:032x}", ptystream_common::checksum::digest(text.as_bytes()))
+}
+
+/// Theory before recorded positions; both checked.
+fn choose_positions(
+    data: &DataParams,
+    scan: Option<Array>,
+    compat: Compat,
+) -> Result<Option<Positions>, ProducerError> {
+    let from = |shape: &[usize], dtype, items: Vec<f64>, theory: bool| {
+        let name = if theory { "data.positions_theory" } else { "the source's positions" };
+        if shape.len() != 2 || shape[1] != 2 {
+            return Err(ProducerError::Config(format!(
+                "{name} have the shape {shape:?}; they must be (number of frames, 2), each (y, x)"
+            )));
+        }
+        let yx: Vec<[f64; 2]> = items.chunks_exact(2).map(|p| [p[0], p[1]]).collect();
+        if compat == Compat::None
+            && let Some(bad) = yx.iter().position(|p| !p[0].is_finite() || !p[1].is_finite())
+        {
+            return Err(ProducerError::Config(format!(
+                "{name} hold {:?} at index {bad}; correct that line or end the scan before it \
+                 with data.num_frames = {bad}",
+                yx[bad]
+            )));
+        }
+        Ok(Some(Positions { dtype, yx, theory }))
+    };
+    if let Some(theory) = &data.positions_theory {
+        return from(&theory.shape, theory.dtype, theory.items.clone(), true);
+    }
+    match scan {
+        Some(array) => from(&array.shape, array.dtype, array.to_f64(), false),
+        None => Ok(None),
+    }
+}
+
+/// ptypy's rule for the number of scan points (PtyScan.initialize), and what the source can give.
+fn count_frames(
+    data: &DataParams,
+    positions: Option<&Positions>,
+    held: Option<u64>,
+    warnings: &mut Vec<String>,
+) -> Result<Option<u64>, ProducerError> {
+    let count = match positions {
+        Some(p) if p.theory => Some(p.yx.len() as u64),
+        Some(p) => {
+            let there = p.yx.len() as u64;
+            match data.num_frames {
+                Some(wanted) if wanted > there => {
+                    warnings.push(format!(
+                        "data.num_frames = {wanted}, but there are {there} positions: \
+                         {there} frames are prepared"
+                    ));
+                    Some(there)
+                }
+                Some(wanted) => Some(wanted),
+                None => Some(there),
+            }
+        }
+        None => data.num_frames.or(held),
+    };
+    match (count, held) {
+        (Some(count), Some(held)) if held < count => Err(ProducerError::Config(format!(
+            "the scan has {count} points, but the source holds {held} frames; to prepare those, \
+             set data.num_frames = {held}"
+        ))),
+        (Some(count), Some(held)) if held > count && data.num_frames.is_none() => {
+            warnings.push(format!(
+                "the source holds {held} frames, the scan has {count} points: the last {} frames \
+                 are left out",
+                held - count
+            ));
+            Ok(Some(count))
+        }
+        _ => Ok(count),
+    }
+}
+
+/// Loads the first frame that can be had: what comes with frames is seen on it.
+fn first_frame(
+    source: &mut dyn Source,
+    num_frames: Option<u64>,
+) -> Result<ptystream_common::frame::Loaded, ProducerError> {
+    let mut last = None;
+    for index in 0..num_frames.unwrap_or(1).min(FIRST_FRAMES) {
+        match source.load(&[Index(index)]) {
+            Ok(mut loaded) if !loaded.is_empty() => return Ok(loaded.swap_remove(0)),
+            Ok(_) => {}
+            Err(error) => last = last.or(Some(error)),
+        }
+    }
+    Err(last.map_or_else(
+        || ProducerError::Config("the source gave no frame for the first indices".into()),
+        ProducerError::from,
+    ))
+}

@@ -1,0 +1,335 @@
+//! How chunks are put together: events in, verdicts and closed chunks out; no sockets, files,
+//! clocks or threads.
+//!
+//! Invariants:
+//! - of two copies of an index the first is kept, the second counted;
+//! - a chunk closes once, when each of its indices has come or is a gap;
+//! - `received = kept + duplicates + out of range` at any time;
+//! - durable is never taken back, and chunks become durable in order.
+
+use ptystream_common::index::{Index, IndexRange, IndexSet};
+use ptystream_common::message::Prepared;
+use std::collections::BTreeMap;
+
+/// What becomes of prepared frames that came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// They are to be written.
+    Keep,
+    /// They are there already.
+    Duplicate,
+    /// They do not belong to the scan.
+    OutOfRange,
+}
+
+/// A chunk whose every index has come or is a gap.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClosedChunk {
+    /// Number of the chunk, from 0.
+    pub chunk: u64,
+    /// Its indices.
+    pub range: IndexRange,
+    /// Positions, one an index, where the scan has any.
+    pub positions: Option<Vec<[f64; 2]>>,
+    /// Indices whose weights are to be cleared: below the chunk's best bin.
+    pub clear_weights: Vec<u64>,
+    /// Indices without frame.
+    pub gaps: Vec<u64>,
+    /// Gaps whose position is a repetition of the last one, for want of their own.
+    pub repeated_positions: Vec<u64>,
+}
+
+/// Counts of frames; see the invariants.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Frames that came.
+    pub received: u64,
+    /// Frames that were kept.
+    pub kept: u64,
+    /// Frames that were there already.
+    pub duplicates: u64,
+    /// Frames that do not belong to the scan.
+    pub out_of_range: u64,
+    /// Invalid raw pixels of the kept frames.
+    pub invalid_pixels: u64,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    got: IndexSet,
+    positions: BTreeMap<u64, [f64; 2]>,
+    max_valid: BTreeMap<u64, u32>,
+    gaps: BTreeMap<u64, Option<[f64; 2]>>,
+}
+
+/// The assembly of one scan.
+#[derive(Debug)]
+pub struct Assembler {
+    frames_per_chunk: u64,
+    length: Option<u64>,
+    with_positions: bool,
+    open: BTreeMap<u64, Open>,
+    accepted: IndexSet,
+    durable: IndexSet,
+    gaps: BTreeMap<u64, String>,
+    last_position: [f64; 2],
+    counts: Counts,
+}
+
+impl Assembler {
+    /// Makes an assembler; `durable` is what an earlier run left on disk.
+    pub fn new(
+        frames_per_chunk: u32,
+        length: Option<u64>,
+        with_positions: bool,
+        durable: &IndexSet,
+    ) -> Self {
+        Self {
+            frames_per_chunk: u64::from(frames_per_chunk),
+            length,
+            with_positions,
+            open: BTreeMap::new(),
+            accepted: durable.clone(),
+            durable: durable.clone(),
+            gaps: BTreeMap::new(),
+            last_position: [0.0; 2],
+            counts: Counts::default(),
+        }
+    }
+
+    /// The scan's length has become known; closes what that completes.
+    pub fn set_length(&mut self, length: u64) -> Vec<ClosedChunk> {
+        self.length = Some(length);
+        let open: Vec<u64> = self.open.keys().copied().collect();
+        open.into_iter().filter_map(|chunk| self.close(chunk)).collect()
+    }
+
+    /// Looks at prepared frames; tells whether to write them.
+    pub fn prepared(&mut self, p: &Prepared) -> Verdict {
+        let count = u64::from(p.range.count);
+        self.counts.received += count;
+        let chunk = p.range.first.0 / self.frames_per_chunk;
+        let last_chunk = p.range.end().saturating_sub(1) / self.frames_per_chunk;
+        let beyond = self.length.is_some_and(|n| p.range.end() > n);
+        if count == 0 || chunk != last_chunk || beyond {
+            self.counts.out_of_range += count;
+            return Verdict::OutOfRange;
+        }
+        let missing =
+            p.range.iter().any(|i| !self.accepted.contains(i.0) && !self.gaps.contains_key(&i.0));
+        if !missing {
+            self.counts.duplicates += count;
+            return Verdict::Duplicate;
+        }
+        self.counts.kept += count;
+        let open = self.open.entry(chunk).or_default();
+        for (row, index) in p.range.iter().enumerate() {
+            if self.gaps.contains_key(&index.0) {
+                continue;
+            }
+            if let Some(yx) = p.positions.as_ref().and_then(|all| all.get(row)) {
+                open.positions.insert(index.0, *yx);
+            }
+            if let Some(max) = p.max_valid.as_ref().and_then(|all| all.get(row)) {
+                open.max_valid.insert(index.0, *max);
+            }
+            if let Some(invalid) = p.invalid.as_ref().and_then(|all| all.get(row)) {
+                self.counts.invalid_pixels += u64::from(*invalid);
+            }
+            open.got.insert(index.0, index.0 + 1);
+            self.accepted.insert(index.0, index.0 + 1);
+        }
+        Verdict::Keep
+    }
+
+    /// Declares indices as gaps.
+    pub fn gap(&mut self, range: IndexRange, reason: &str, positions: Option<&[[f64; 2]]>) {
+        for (row, index) in range.iter().enumerate() {
+            if self.accepted.contains(index.0) || self.length.is_some_and(|n| index.0 >= n) {
+                continue;
+            }
+            let open = self.open.entry(index.0 / self.frames_per_chunk).or_default();
+            open.gaps.insert(index.0, positions.and_then(|all| all.get(row)).copied());
+            self.gaps.insert(index.0, reason.to_owned());
+            self.accepted.insert(index.0, index.0 + 1);
+        }
+    }
+
+    /// Closes the chunk of `index` if each of its indices has come or is a gap.
+    pub fn close_chunk_of(&mut self, index: Index) -> Option<ClosedChunk> {
+        self.close(index.0 / self.frames_per_chunk)
+    }
+
+    fn close(&mut self, chunk: u64) -> Option<ClosedChunk> {
+        let start = chunk * self.frames_per_chunk;
+        let end = match self.length {
+            Some(n) => (start + self.frames_per_chunk).min(n),
+            None => start + self.frames_per_chunk,
+        };
+        if start >= end
+            || !self.open.contains_key(&chunk)
+            || !self.accepted.contains_all(start, end)
+        {
+            return None;
+        }
+        let open = self.open.remove(&chunk)?;
+        let best = open.max_valid.values().max().copied().unwrap_or(0);
+        let clear_weights = open
+            .max_valid
+            .iter()
+            .filter(|&(_, &max)| max < best)
+            .map(|(&index, _)| index)
+            .collect();
+        let mut repeated_positions = Vec::new();
+        let mut last = self.last_position;
+        let positions: Vec<[f64; 2]> = (start..end)
+            .map(|index| {
+                let nominal = || open.gaps.get(&index).copied().flatten();
+                last = open.positions.get(&index).copied().or_else(nominal).unwrap_or_else(|| {
+                    repeated_positions.push(index);
+                    last
+                });
+                last
+            })
+            .collect();
+        self.last_position = last;
+        let range = IndexRange::new(start, (end - start) as u32);
+        Some(ClosedChunk {
+            chunk,
+            range,
+            positions: self.with_positions.then_some(positions),
+            clear_weights,
+            gaps: open.gaps.into_keys().collect(),
+            repeated_positions: if self.with_positions { repeated_positions } else { Vec::new() },
+        })
+    }
+
+    /// These indices are on disk and visible.
+    pub fn published(&mut self, range: IndexRange) {
+        self.durable.insert_range(range);
+    }
+
+    /// Tells whether every index is durable.
+    pub fn is_complete(&self) -> bool {
+        self.length.is_some_and(|n| self.durable.first_missing(0) >= n)
+    }
+
+    /// Every index below is durable.
+    pub fn watermark(&self) -> u64 {
+        self.durable.first_missing(0)
+    }
+
+    /// Indices in memory or on disk, gaps included.
+    pub fn accepted(&self) -> &IndexSet {
+        &self.accepted
+    }
+
+    /// Number of scan points, once known.
+    pub fn length(&self) -> Option<u64> {
+        self.length
+    }
+
+    /// Gaps and why, neighbours of one reason joined.
+    pub fn gaps(&self) -> Vec<(IndexRange, String)> {
+        let mut joined: Vec<(IndexRange, String)> = Vec::new();
+        for (&index, reason) in &self.gaps {
+            match joined.last_mut() {
+                Some((range, why)) if range.end() == index && why == reason => range.count += 1,
+                _ => joined.push((IndexRange::new(index, 1), reason.clone())),
+            }
+        }
+        joined
+    }
+
+    /// Returns the counts.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    fn prepared(first: u64, count: u32) -> Prepared {
+        let yx = (first..first + u64::from(count)).map(|i| [i as f64, -(i as f64)]).collect();
+        Prepared {
+            range: IndexRange::new(first, count),
+            positions: Some(yx),
+            max_valid: None,
+            invalid: None,
+            load_us: 0,
+            prepare_us: 0,
+        }
+    }
+
+    #[test]
+    fn a_gap_keeps_its_nominal_position_or_repeats_the_last() {
+        let mut a = Assembler::new(4, Some(4), true, &IndexSet::new());
+        assert_eq!(a.prepared(&prepared(0, 1)), Verdict::Keep);
+        a.gap(IndexRange::new(1, 1), "lost", Some(&[[7.0, 8.0]]));
+        a.gap(IndexRange::new(2, 1), "lost", None);
+        assert!(a.close_chunk_of(Index(0)).is_none());
+        a.prepared(&prepared(3, 1));
+        let chunk = a.close_chunk_of(Index(3)).unwrap();
+        assert_eq!(chunk.positions.unwrap(), [[0.0, 0.0], [7.0, 8.0], [7.0, 8.0], [3.0, -3.0]]);
+        assert_eq!((chunk.gaps, chunk.repeated_positions), (vec![1, 2], vec![2]));
+        assert_eq!(a.gaps(), [(IndexRange::new(1, 2), "lost".to_owned())]);
+    }
+
+    #[test]
+    fn frames_below_the_chunks_best_bin_lose_their_weights() {
+        let mut a = Assembler::new(3, Some(3), true, &IndexSet::new());
+        a.prepared(&Prepared { max_valid: Some(vec![4, 3, 4]), ..prepared(0, 3) });
+        assert_eq!(a.close_chunk_of(Index(0)).unwrap().clear_weights, [1]);
+    }
+
+    #[test]
+    fn a_length_that_comes_late_closes_the_last_chunk() {
+        let mut a = Assembler::new(4, None, true, &IndexSet::new());
+        a.prepared(&prepared(0, 2));
+        assert!(a.close_chunk_of(Index(0)).is_none());
+        assert_eq!(a.set_length(2)[0].range, IndexRange::new(0, 2));
+    }
+
+    proptest! {
+        #[test]
+        fn every_index_is_kept_once_and_every_chunk_closes_once(
+            n in 1u64..50, fpc in 1u32..9, batch in 1u32..4,
+            order in proptest::collection::vec((any::<u16>(), any::<bool>()), 0..200),
+        ) {
+            use ptystream_common::message::batch_of;
+            let mut a = Assembler::new(fpc, Some(n), true, &IndexSet::new());
+            let (mut kept, mut gaps, mut closed) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+            let rest = (0..n).map(|i| (i, false));
+            let picks = order.into_iter().map(|(p, gap)| (u64::from(p) % n, gap && p % 5 == 0));
+            for (index, gap) in picks.chain(rest) {
+                let range = batch_of(Index(index), batch.min(fpc), fpc, n);
+                if gap {
+                    if !kept.contains(&index) { gaps.insert(index); }
+                    a.gap(IndexRange::new(index, 1), "why", None);
+                } else {
+                    let new = range.iter().any(|i| !kept.contains(&i.0) && !gaps.contains(&i.0));
+                    let verdict = a.prepared(&prepared(range.first.0, range.count));
+                    prop_assert_eq!(verdict, if new { Verdict::Keep } else { Verdict::Duplicate });
+                    for i in range.iter() { if !gaps.contains(&i.0) { kept.insert(i.0); } }
+                }
+                if let Some(chunk) = a.close_chunk_of(Index(index)) {
+                    prop_assert!(closed.insert(chunk.chunk), "chunk {} closed twice", chunk.chunk);
+                    for i in chunk.range.iter() {
+                        prop_assert_eq!(chunk.gaps.contains(&i.0), gaps.contains(&i.0));
+                        prop_assert!(kept.contains(&i.0) || gaps.contains(&i.0));
+                    }
+                    a.published(chunk.range);
+                }
+                let c = a.counts();
+                prop_assert_eq!(c.received, c.kept + c.duplicates + c.out_of_range);
+            }
+            prop_assert!(a.is_complete());
+            prop_assert_eq!(closed.len() as u64, n.div_ceil(u64::from(fpc)));
+        }
+    }
+}

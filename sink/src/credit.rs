@@ -1,0 +1,109 @@
+//! How many results each worker may have on its way: the sink's bound in memory.
+//!
+//! Every worker always has at least one, so that whoever holds the lowest missing index can send
+//! it; beyond that all together have `slots`.
+
+use ptystream_common::link::PeerId;
+use std::collections::BTreeMap;
+
+/// Grants to send results.
+#[derive(Debug)]
+pub struct CreditBook {
+    slots: usize,
+    window: usize,
+    granted: BTreeMap<PeerId, usize>,
+}
+
+impl CreditBook {
+    /// Makes a book of `slots` results in memory, at most `window` of one worker.
+    pub fn new(slots: usize, window: usize) -> Self {
+        Self { slots: slots.max(1), window: window.max(1), granted: BTreeMap::new() }
+    }
+
+    /// A worker joins with no grant.
+    pub fn join(&mut self, worker: PeerId) {
+        self.granted.entry(worker).or_insert(0);
+    }
+
+    /// A worker is gone; its grants are free again.
+    pub fn leave(&mut self, worker: PeerId) {
+        self.granted.remove(&worker);
+    }
+
+    /// A worker's result has left memory.
+    pub fn returned(&mut self, worker: PeerId) {
+        if let Some(granted) = self.granted.get_mut(&worker) {
+            *granted = granted.saturating_sub(1);
+        }
+    }
+
+    /// Hands out what is free: the worker with the fewest grants first.
+    pub fn grants(&mut self) -> Vec<(PeerId, u32)> {
+        let before = self.granted.clone();
+        loop {
+            let used: usize = self.granted.values().sum();
+            let Some((_, granted)) = self.granted.iter_mut().min_by_key(|(_, g)| **g) else {
+                break;
+            };
+            let free = used < self.slots && *granted < self.window;
+            if *granted > 0 && !free {
+                break;
+            }
+            *granted += 1;
+        }
+        let more = |(peer, now): (&PeerId, &usize)| {
+            let had = before.get(peer).copied().unwrap_or(0);
+            (*now > had).then_some((*peer, (*now - had) as u32))
+        };
+        self.granted.iter().filter_map(more).collect()
+    }
+
+    /// Returns how many results may be in memory or on their way.
+    pub fn in_flight(&self) -> usize {
+        self.granted.values().sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn everybody_gets_one_even_when_slots_are_few() {
+        let mut book = CreditBook::new(1, 4);
+        for peer in 0..3 {
+            book.join(PeerId(peer));
+        }
+        assert_eq!(book.grants(), [(PeerId(0), 1), (PeerId(1), 1), (PeerId(2), 1)]);
+        assert!(book.grants().is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn stays_within_slots_and_windows(
+            slots in 1usize..20, window in 1usize..6,
+            steps in proptest::collection::vec((0u8..3, 0u64..6), 0..100),
+        ) {
+            let mut book = CreditBook::new(slots, window);
+            let mut model: BTreeMap<u64, usize> = BTreeMap::new();
+            for (what, peer) in steps {
+                match what {
+                    0 => { book.join(PeerId(peer)); model.entry(peer).or_insert(0); }
+                    1 => { book.leave(PeerId(peer)); model.remove(&peer); }
+                    _ => if let Some(g) = model.get_mut(&peer) && *g > 0 {
+                        *g -= 1;
+                        book.returned(PeerId(peer));
+                    },
+                }
+                for (peer, count) in book.grants() {
+                    *model.entry(peer.0).or_insert(0) += count as usize;
+                }
+                let total: usize = model.values().sum();
+                prop_assert_eq!(total, book.in_flight());
+                prop_assert!(total <= slots + model.len());
+                prop_assert!(model.values().all(|g| (1..=window).contains(g)));
+            }
+        }
+    }
+}

@@ -1,0 +1,516 @@
+//! The life of a scan as the sink sees it.
+//!
+//! 1. Say Hello to the producer; it announces its scan.
+//! 2. Open the file (lock, identity, what is on disk already) and say so.
+//! 3. Grant workers results, put what comes in order, hand it to the disk; say what is held.
+//! 4. Once the producer has said how many there are and all are durable: complete the file.
+//! 5. Report to the producer, let the workers go, linger until all said goodbye.
+
+use crate::assemble::{Assembler, Verdict};
+use crate::credit::CreditBook;
+use crate::disk::{Disk, DiskEvent};
+use crate::error::SinkError;
+use crate::writer::{Finish, Finished, Open, Writer};
+use bytes::Bytes;
+use crossbeam_channel::{Receiver, never, select};
+use ptystream_common::error::{Failure, Kind};
+use ptystream_common::index::{Index, IndexSet};
+use ptystream_common::link::{Hub, HubEvent, PeerId, Spoke, SpokeEvent};
+use ptystream_common::message::{Announce, Body, Message, Prepared, Role, SinkReport, Stamp};
+use ptystream_common::shutdown::Shutdown;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+const TICK: Duration = Duration::from_millis(10);
+const GOODBYE: Duration = Duration::from_secs(2);
+/// Chunks within the horizon where memory allows more than the two that it must hold.
+const HORIZON_CHUNKS: u64 = 8;
+
+/// How a sink is run.
+pub struct SinkArgs {
+    /// Its name, for people.
+    pub name: String,
+    /// Bound already; workers connect to it.
+    pub hub: Hub,
+    /// To the producer.
+    pub producer: Spoke,
+    /// Folder to which a relative `data.dfile` refers.
+    pub into: Option<PathBuf>,
+    /// How long to wait for a producer that is not there.
+    pub peer_timeout: Duration,
+    /// Ends it.
+    pub shutdown: Shutdown,
+}
+
+#[derive(Debug, Default)]
+struct WorkerTally {
+    name: String,
+    frames: u64,
+    load: Duration,
+    prepare: Duration,
+}
+
+/// A scan whose file is open.
+struct Scan {
+    announce: Announce,
+    stamp: Stamp,
+    horizon: u64,
+    resumed: u64,
+    assembler: Assembler,
+    disk: Disk,
+    file: Option<PathBuf>,
+    has_common_weights: bool,
+    end_announced: bool,
+    finishing: bool,
+    state_changed: bool,
+    stale: u64,
+    begun: Option<Instant>,
+}
+
+struct Sink {
+    args: SinkArgs,
+    credit: CreditBook,
+    workers: BTreeMap<PeerId, WorkerTally>,
+    gone: Vec<WorkerTally>,
+    scan: Option<Scan>,
+    producer_missing_since: Option<Instant>,
+    state_sent: Instant,
+}
+
+/// Writes a scan.
+///
+/// # Errors
+/// What ended the scan; the other roles have been told.
+pub fn run(args: SinkArgs) -> Result<SinkReport, Failure> {
+    let now = Instant::now();
+    let mut sink = Sink {
+        args,
+        credit: CreditBook::new(1, 1),
+        workers: BTreeMap::new(),
+        gone: Vec::new(),
+        scan: None,
+        producer_missing_since: Some(now),
+        state_sent: now,
+    };
+    let result = sink.work();
+    sink.end(result)
+}
+
+impl Sink {
+    fn work(&mut self) -> Result<SinkReport, Failure> {
+        let hub = self.args.hub.events.clone();
+        let producer = self.args.producer.events.clone();
+        loop {
+            let disk: Receiver<DiskEvent> =
+                self.scan.as_ref().map_or_else(never, |s| s.disk.events.clone());
+            select! {
+                recv(hub) -> event => match event {
+                    Ok(event) => self.on_worker(event),
+                    Err(_) => return Err(Failure::new(Kind::Peer, "the sink's link has ended")),
+                },
+                recv(producer) -> event => match event {
+                    Ok(event) => if let Some(report) = self.on_producer(event)? {
+                        return Ok(report);
+                    },
+                    Err(_) => {
+                        return Err(Failure::new(Kind::Peer, "the link to the producer has ended"));
+                    }
+                },
+                recv(disk) -> event => if let Ok(event) = event
+                    && let Some(report) = self.on_disk(event)? {
+                        return Ok(report);
+                    },
+                default(TICK) => {}
+            }
+            self.go_on();
+            self.on_time()?;
+        }
+    }
+
+    fn on_producer(&mut self, event: SpokeEvent) -> Result<Option<SinkReport>, Failure> {
+        let message = match event {
+            SpokeEvent::Connected => {
+                self.producer_missing_since = None;
+                let body = Body::Hello { role: Role::Sink, name: self.args.name.clone() };
+                self.args.producer.tx.send(Message::new(Stamp::default(), body));
+                return Ok(None);
+            }
+            SpokeEvent::Gone => {
+                tracing::warn!(address = self.args.producer.address, "the producer is gone");
+                self.producer_missing_since = Some(Instant::now());
+                return Ok(None);
+            }
+            SpokeEvent::Unreadable(error) => {
+                let address = &self.args.producer.address;
+                return Err(Failure::new(Kind::Peer, format!("the producer at {address}: {error}")));
+            }
+            SpokeEvent::Message(message) => message,
+        };
+        match message.header.body {
+            Body::Announce(announce) => return self.on_announce(*announce),
+            Body::Gap { range, reason, positions } => {
+                if let Some(scan) = &mut self.scan {
+                    scan.assembler.gap(range, &reason, positions.as_deref());
+                    scan.state_changed = true;
+                    for index in range.iter() {
+                        scan.close(index);
+                    }
+                }
+            }
+            Body::EndOfScan { expected, .. } => {
+                if let Some(scan) = &mut self.scan {
+                    for chunk in scan.assembler.set_length(expected) {
+                        scan.disk.close(chunk);
+                    }
+                    scan.end_announced = true;
+                }
+            }
+            Body::Stop(failure) | Body::Refused(failure) => return Err(failure),
+            Body::Bye => {}
+            other => tracing::warn!("a message out of place was dropped: {other:?}"),
+        }
+        Ok(None)
+    }
+
+    fn on_announce(&mut self, mut announce: Announce) -> Result<Option<SinkReport>, Failure> {
+        if let (Some(into), Some(dfile)) = (&self.args.into, &announce.dfile) {
+            announce.dfile = Some(into.join(dfile));
+        }
+        if let Some(scan) = &mut self.scan {
+            if scan.announce.scan_key != announce.scan_key {
+                return Err(Failure::new(
+                    Kind::Peer,
+                    "the producer came back with another scan; start the sink anew for it",
+                ));
+            }
+            scan.end_announced = false;
+            scan.state_changed = true;
+            let durable = scan.assembler.accepted().clone();
+            let body = Body::Opened { horizon: scan.horizon, durable };
+            self.args.producer.tx.send(Message::new(scan.stamp, body));
+            return Ok(None);
+        }
+        let frame_bytes = announce.form.frame_bytes().max(1);
+        let per_chunk = u64::from(announce.frames_per_chunk);
+        let budget = announce.pipeline.sink_memory_bytes;
+        let horizon =
+            (budget / frame_bytes).clamp(2 * per_chunk, HORIZON_CHUNKS.max(2) * per_chunk);
+        let message_bytes = frame_bytes * u64::from(announce.form.batch);
+        let slots = (budget / message_bytes).max(1) as usize;
+        tracing::info!(
+            horizon,
+            budget_bytes = budget,
+            slots,
+            message_bytes,
+            "frames ahead of what is durable, results in memory"
+        );
+        let (file, stamp, durable) = match (&announce.dfile, announce.save) {
+            (Some(_), Some(_)) => match Writer::open(&announce).map_err(|e| Failure::from(&e))? {
+                Open::Ready(writer, publisher) => {
+                    let (stamp, durable) = (writer.stamp(), writer.durable().clone());
+                    (Some((*writer, publisher)), stamp, durable)
+                }
+                Open::AlreadyComplete(report) => return Ok(Some(*report)),
+            },
+            _ => {
+                let run_id = uuid::Uuid::new_v4().as_u64_pair().0;
+                (None, Stamp { run_id, epoch: 1 }, IndexSet::new())
+            }
+        };
+        let disk = Disk::start(file)
+            .map_err(|e| Failure::new(Kind::Output, format!("cannot start a thread: {e}")))?;
+        let assembler = Assembler::new(
+            announce.frames_per_chunk,
+            announce.num_frames,
+            announce.positions.is_some(),
+            &durable,
+        );
+        self.credit = CreditBook::new(slots, announce.pipeline.window as usize);
+        for peer in self.workers.keys() {
+            self.credit.join(*peer);
+        }
+        let body = Body::Opened { horizon, durable: durable.clone() };
+        self.args.producer.tx.send(Message::new(stamp, body));
+        self.scan = Some(Scan {
+            file: announce.dfile.clone().filter(|_| announce.save.is_some()),
+            announce,
+            stamp,
+            horizon,
+            resumed: durable.len(),
+            assembler,
+            disk,
+            has_common_weights: false,
+            end_announced: false,
+            finishing: false,
+            state_changed: true,
+            stale: 0,
+            begun: None,
+        });
+        Ok(None)
+    }
+
+    fn on_worker(&mut self, event: HubEvent) {
+        match event {
+            HubEvent::Message(peer, message) => self.on_worker_message(peer, message),
+            HubEvent::Unreadable(peer, error) => {
+                tracing::error!(%peer, "a message that cannot be read was dropped: {error}");
+            }
+            HubEvent::Gone(peer) => self.worker_left(peer),
+        }
+    }
+
+    fn on_worker_message(&mut self, peer: PeerId, mut message: Message) {
+        let stamp = message.header.stamp;
+        match message.header.body {
+            Body::Hello { role: Role::Worker, name } => {
+                self.workers.insert(peer, WorkerTally { name, ..WorkerTally::default() });
+                self.credit.join(peer);
+            }
+            Body::Hello { role, name } => {
+                let text = format!("{name} is a {role:?}; only workers connect to a sink");
+                let body = Body::Refused(Failure::new(Kind::Peer, text));
+                self.args.hub.tx.send(peer, Message::new(stamp, body));
+            }
+            Body::CommonWeights => {
+                if let (Some(scan), Some(blob)) = (&mut self.scan, message.parts.pop())
+                    && scan.stamp == stamp
+                    && !scan.has_common_weights
+                {
+                    scan.has_common_weights = true;
+                    scan.disk.common_weights(blob);
+                }
+            }
+            Body::Prepared(head) => {
+                let mut parts = message.parts.into_iter();
+                let (data, weights) = (parts.next(), parts.next());
+                match data {
+                    Some(data) => self.on_prepared(peer, stamp, &head, data, weights),
+                    None => self.credit.returned(peer),
+                }
+            }
+            Body::Bye => self.worker_left(peer),
+            other => tracing::warn!(%peer, "a message out of place was dropped: {other:?}"),
+        }
+    }
+
+    fn on_prepared(
+        &mut self,
+        peer: PeerId,
+        stamp: Stamp,
+        head: &Prepared,
+        data: Bytes,
+        weights: Option<Bytes>,
+    ) {
+        let count = u64::from(head.range.count);
+        let Some(scan) = self.scan.as_mut().filter(|s| s.stamp == stamp) else {
+            self.credit.returned(peer);
+            if let Some(scan) = &mut self.scan {
+                scan.stale += count;
+            }
+            return;
+        };
+        scan.begun.get_or_insert_with(Instant::now);
+        if weights.is_some() == scan.announce.form.common_weights {
+            tracing::error!(%peer, range = %head.range, "dropped: weights missing, or too many");
+            self.credit.returned(peer);
+            return;
+        }
+        match scan.assembler.prepared(head) {
+            Verdict::Keep => {
+                scan.state_changed = true;
+                scan.disk.put(peer, head.range, data, weights);
+                if let Some(tally) = self.workers.get_mut(&peer) {
+                    tally.frames += count;
+                    tally.load += Duration::from_micros(head.load_us.into());
+                    tally.prepare += Duration::from_micros(head.prepare_us.into());
+                }
+                scan.close(head.range.first);
+            }
+            verdict => {
+                tracing::debug!(%peer, range = %head.range, ?verdict, "not kept");
+                self.credit.returned(peer);
+            }
+        }
+    }
+
+    fn worker_left(&mut self, peer: PeerId) {
+        self.credit.leave(peer);
+        if let Some(tally) = self.workers.remove(&peer) {
+            self.gone.push(tally);
+        }
+    }
+
+    fn on_disk(&mut self, event: DiskEvent) -> Result<Option<SinkReport>, Failure> {
+        match event {
+            DiskEvent::Written(peer) => self.credit.returned(peer),
+            DiskEvent::Durable(range) => {
+                if let Some(scan) = &mut self.scan {
+                    tracing::debug!(%range, "durable");
+                    scan.assembler.published(range);
+                    scan.state_changed = true;
+                }
+            }
+            DiskEvent::Failed(error) => return Err(Failure::from(&error)),
+            DiskEvent::Abandoned => {}
+            DiskEvent::Finished(finished) => return Ok(self.report(&finished)),
+        }
+        Ok(None)
+    }
+
+    /// Grants what is free, says what is held, completes the file when all is there.
+    fn go_on(&mut self) {
+        let Some(scan) = &mut self.scan else { return };
+        for (peer, messages) in self.credit.grants() {
+            self.args.hub.tx.send(peer, Message::new(scan.stamp, Body::Grant { messages }));
+        }
+        if scan.state_changed && self.state_sent.elapsed() >= TICK / 2 {
+            scan.state_changed = false;
+            self.state_sent = Instant::now();
+            let body = Body::State {
+                watermark: scan.assembler.watermark(),
+                accepted: scan.assembler.accepted().clone(),
+            };
+            self.args.producer.tx.send(Message::new(scan.stamp, body));
+        }
+        if scan.end_announced && scan.assembler.is_complete() && !scan.finishing {
+            scan.finishing = true;
+            scan.disk.finish(Finish {
+                num_frames: scan.assembler.length().unwrap_or(0),
+                gaps: scan.assembler.gaps(),
+            });
+        }
+    }
+
+    fn on_time(&self) -> Result<(), Failure> {
+        if self.args.shutdown.is_begun() {
+            return Err(Failure::new(
+                Kind::Aborted,
+                "interrupted by a signal; the same command goes on from what is on disk",
+            ));
+        }
+        let limit = self.args.peer_timeout;
+        if self.producer_missing_since.is_some_and(|since| since.elapsed() > limit) {
+            return Err(Failure::new(
+                Kind::Peer,
+                format!(
+                    "no producer at {} for {} s; is it running, and is the address right?",
+                    self.args.producer.address,
+                    limit.as_secs_f64()
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Joins the disk's threads and sums up.
+    fn report(&mut self, finished: &Finished) -> Option<SinkReport> {
+        let scan = self.scan.take()?;
+        let times = scan.disk.join();
+        let counts = scan.assembler.counts();
+        let everybody = || self.workers.values().chain(&self.gone);
+        let sum = |of: fn(&WorkerTally) -> Duration| {
+            everybody().map(of).sum::<Duration>().as_secs_f64()
+        };
+        if counts.received != counts.kept + counts.duplicates + counts.out_of_range {
+            tracing::error!(?counts, "frames that came and frames accounted for differ");
+        }
+        let mut frames: BTreeMap<String, u64> = BTreeMap::new();
+        for tally in everybody().filter(|t| t.frames > 0) {
+            *frames.entry(tally.name.clone()).or_default() += tally.frames;
+        }
+        Some(SinkReport {
+            file: scan.file,
+            already_complete: false,
+            frames: scan.assembler.length().unwrap_or(0),
+            resumed: scan.resumed,
+            chunks: finished.chunks,
+            received: counts.received,
+            duplicates: counts.duplicates,
+            stale: scan.stale,
+            gaps: scan.assembler.gaps(),
+            invalid_pixels: counts.invalid_pixels,
+            bytes: finished.bytes,
+            workers: frames.into_iter().collect(),
+            load_secs: sum(|t| t.load),
+            prepare_secs: sum(|t| t.prepare),
+            write_secs: times.write.as_secs_f64(),
+            publish_secs: times.publish.as_secs_f64(),
+            elapsed_secs: scan.begun.map_or(0.0, |b| b.elapsed().as_secs_f64()),
+            run_id: scan.stamp.run_id,
+            epoch: scan.stamp.epoch,
+        })
+    }
+
+    /// Tells everybody, waits for the goodbyes, closes.
+    fn end(mut self, result: Result<SinkReport, Failure>) -> Result<SinkReport, Failure> {
+        let stamp = self.scan.as_ref().map_or(Stamp::default(), |s| s.stamp);
+        let to_workers = match &result {
+            Ok(report) => Body::EndOfScan { expected: report.frames, gaps: IndexSet::new() },
+            Err(failure) => Body::Stop(failure.clone()),
+        };
+        let to_producer = match &result {
+            Ok(report) => Body::Finished(Box::new(report.clone())),
+            Err(failure) => Body::Stop(failure.clone()),
+        };
+        self.args.producer.tx.send(Message::new(stamp, to_producer));
+        for peer in self.workers.keys() {
+            self.args.hub.tx.send(*peer, Message::new(stamp, to_workers.clone()));
+        }
+        if let Some(scan) = self.scan.take() {
+            scan.disk.abandon();
+            for event in &scan.disk.events {
+                if let DiskEvent::Failed(error) = event {
+                    tracing::error!("while closing the file: {error}");
+                }
+            }
+            scan.disk.join();
+        }
+        let deadline = Instant::now() + GOODBYE;
+        let mut producer = self.producer_missing_since.is_none();
+        while producer || !self.workers.is_empty() {
+            select! {
+                recv(self.args.hub.events) -> event => match event {
+                    Ok(HubEvent::Gone(peer)) => { self.workers.remove(&peer); }
+                    Ok(HubEvent::Message(peer, message)) => match message.header.body {
+                        Body::Bye => { self.workers.remove(&peer); }
+                        Body::Hello { .. } => {
+                            self.args.hub.tx.send(peer, Message::new(stamp, to_workers.clone()));
+                        }
+                        _ => {}
+                    },
+                    Ok(HubEvent::Unreadable(..)) => {}
+                    Err(_) => break,
+                },
+                recv(self.args.producer.events) -> event => match event {
+                    Ok(SpokeEvent::Gone) => producer = false,
+                    Ok(SpokeEvent::Message(m)) => if matches!(m.header.body, Body::Bye | Body::Stop(_)) {
+                        producer = false;
+                    },
+                    Ok(_) => {}
+                    Err(_) => producer = false,
+                },
+                default(deadline.saturating_duration_since(Instant::now())) => break,
+            }
+        }
+        self.args.producer.tx.send(Message::new(stamp, Body::Bye));
+        self.args.hub.tx.close();
+        self.args.producer.tx.close();
+        result
+    }
+}
+
+impl Scan {
+    fn close(&mut self, index: Index) {
+        if let Some(chunk) = self.assembler.close_chunk_of(index) {
+            self.disk.close(chunk);
+        }
+    }
+}
+
+/// The failure that travels to the other roles.
+impl From<&SinkError> for Failure {
+    fn from(error: &SinkError) -> Self {
+        Self::new(error.kind(), ptystream_common::error::chain(error))
+    }
+}

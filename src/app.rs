@@ -1,0 +1,191 @@
+//! From what was typed to what is done, and the exit code: the one place that decides it.
+
+use crate::cli::{Cli, Command, ScanArgs, TalkArgs};
+use crate::config::{Config, ConfigArgs};
+use crate::progress::Show;
+use crate::report::Report;
+use crate::signals::{self, Caught};
+use crate::{compare, config, inspect, local, params_cmd, picture, roles};
+use clap::Parser;
+use ptystream_common::error::{Failure, Kind};
+use ptystream_common::shutdown::Shutdown;
+use ptystream_common::source::Registry;
+use ptystream_producer::run::ProducerReport;
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+const OK: u8 = 0;
+const DIFFERENT: u8 = 1;
+const USAGE: u8 = 2;
+const GAPS: u8 = 5;
+
+/// Runs the whole command line over the sources of `registry`.
+pub fn main_with(registry: Registry) -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let code = if error.use_stderr() { USAGE } else { OK };
+            // Nothing can be done where even help cannot be printed.
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    start_logs();
+    let shutdown = Shutdown::new();
+    let caught = match signals::listen(&shutdown) {
+        Ok(caught) => caught,
+        Err(error) => {
+            tracing::warn!("signals cannot be caught, so they end the process at once: {error}");
+            Caught::default()
+        }
+    };
+    let result = dispatch(cli.command, &registry, &shutdown);
+    let code = match (result, caught.exit_code()) {
+        (Ok(code), None) => code,
+        (Ok(OK), Some(_)) => OK,
+        (Ok(_), Some(signal)) => signal,
+        (Err(failure), signal) => {
+            eprintln!("ptystream: {failure}");
+            signal.unwrap_or(failure.kind.exit_code())
+        }
+    };
+    ExitCode::from(code)
+}
+
+fn start_logs() {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_env("PTYSTREAM_LOG")
+        .unwrap_or_else(|_| EnvFilter::new("warn,ptystream=info"));
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if logs.with_target(false).try_init().is_err() {
+        eprintln!("ptystream: logs go where the program around has sent them");
+    }
+}
+
+fn dispatch(command: Command, registry: &Registry, shutdown: &Shutdown) -> Result<u8, Failure> {
+    match command {
+        Command::Run(args) => {
+            let mut set = args.scan.set.clone();
+            if let Some(threads) = args.threads {
+                set.push(format!("pipeline.threads={threads}"));
+            }
+            let config = load(&ScanArgs { set, ..args.scan }, registry)?;
+            scan(&config, args.talk, args.report.as_deref(), args.gaps_ok, |config, progress| {
+                local::run(config, registry, shutdown, progress)
+            })
+        }
+        Command::Producer(args) => {
+            let config = load(&args.scan, registry)?;
+            scan(&config, args.talk, args.report.as_deref(), args.gaps_ok, |config, progress| {
+                roles::producer(config, &args.bind, registry, shutdown, progress)
+            })
+        }
+        Command::Worker(args) => {
+            let frames = roles::worker(&args, registry, shutdown)?;
+            tracing::info!(frames, "worker done");
+            Ok(OK)
+        }
+        Command::Sink(args) => {
+            let report = roles::sink(&args, shutdown)?;
+            tracing::info!(frames = report.frames, gaps = report.gaps.len(), "sink done");
+            Ok(if report.gaps.is_empty() { OK } else { GAPS })
+        }
+        Command::Params(args) if args.schema => {
+            let schema = serde_json::to_string_pretty(&params_cmd::json_schema(registry))
+                .map_err(|e| Failure::new(Kind::Config, e.to_string()))?;
+            print(&schema)
+        }
+        Command::Params(args) => {
+            let text = params_cmd::describe(registry, args.name.as_deref(), args.level)
+                .map_err(|e| Failure::new(Kind::Config, e.to_string()))?;
+            print(&text)
+        }
+        Command::Config(args) => print(&load(&args.scan, registry)?.show()),
+        Command::Inspect(args) => {
+            let input = |e: inspect::InspectError| Failure::new(Kind::Input, text(&e));
+            match &args.fix {
+                Some(copy) => print(&inspect::fix(&args.file, copy).map_err(input)?),
+                None => print(&inspect::inspect(&args.file).map_err(input)?),
+            }
+        }
+        Command::Compare(args) => {
+            let options = compare::CompareOptions {
+                tolerance: args.tolerance,
+                ignore_chunking: args.ignore_chunking,
+                info: args.info,
+            };
+            let outcome = compare::compare(&args.a, &args.b, &options)
+                .map_err(|e| Failure::new(Kind::Input, text(&e)))?;
+            print(&outcome.to_string())?;
+            Ok(if outcome.is_equal() { OK } else { DIFFERENT })
+        }
+        Command::Picture(args) => {
+            picture::draw(&args.file, &args.png).map_err(|e| Failure::new(e.kind(), text(&e)))?;
+            print(&format!("{}\n", args.png.display()))
+        }
+    }
+}
+
+fn text(error: &dyn std::error::Error) -> String {
+    ptystream_common::error::chain(error)
+}
+
+fn load(args: &ScanArgs, registry: &Registry) -> Result<Config, Failure> {
+    let mut set = args.set.clone();
+    if args.force {
+        set.push("pipeline.force=true".into());
+    }
+    if args.fresh {
+        set.push("pipeline.fresh=true".into());
+    }
+    let args = ConfigArgs {
+        file: Some(args.scan.clone()),
+        set,
+        env: true,
+        scan: args.name.clone(),
+        ..ConfigArgs::default()
+    };
+    let config =
+        config::load(&args, registry).map_err(|e| Failure::new(Kind::Config, e.to_string()))?;
+    for note in &config.notes {
+        tracing::info!("{note}");
+    }
+    Ok(config)
+}
+
+/// Runs a scan with progress and report.
+fn scan(
+    config: &Config,
+    talk: TalkArgs,
+    json: Option<&Path>,
+    gaps_ok: bool,
+    run: impl FnOnce(
+        &Config,
+        &mut dyn FnMut(&ptystream_producer::run::Progress),
+    ) -> Result<ProducerReport, Failure>,
+) -> Result<u8, Failure> {
+    let mut show = Show::new(talk.quiet);
+    let result = run(config, &mut |progress| show.update(progress));
+    show.end();
+    let report = Report::from(result?);
+    print(&report.text())?;
+    if let Some(path) = json {
+        report.write_json(path).map_err(|e| {
+            Failure::new(Kind::Output, format!("cannot write the report {}: {e}", path.display()))
+        })?;
+    }
+    Ok(if report.has_gaps() && !gaps_ok { GAPS } else { OK })
+}
+
+/// Prints a result; a reader that has gone away (`| head`) is no error.
+fn print(text: &str) -> Result<u8, Failure> {
+    let mut out = std::io::stdout().lock();
+    let end = if text.ends_with('\n') { "" } else { "\n" };
+    match write!(out, "{text}{end}").and_then(|()| out.flush()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(Kind::Output, format!("cannot write to stdout: {e}")))
+        }
+        _ => Ok(OK),
+    }
+}

@@ -1,0 +1,224 @@
+//! What can be typed.
+
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Address where a producer is found unless it is told otherwise: this machine only.
+pub const PRODUCER_ADDRESS: &str = "tcp://127.0.0.1:5710";
+/// Address where a sink is found unless it is told otherwise: this machine only.
+pub const SINK_ADDRESS: &str = "tcp://127.0.0.1:5711";
+
+const AFTER_HELP: &str = "\
+Exit codes:
+  0  done                          5  complete, but with gaps (0 with --gaps-ok)
+  1  compare: the files differ     6  the output or its disk
+  2  usage or configuration        7  the scan was aborted
+  3  raw data or positions         130, 143  ended by SIGINT, SIGTERM
+  4  another role, or the way to it
+
+Examples:
+  ptystream run examples/moonflower.toml            simulate and prepare a scan
+  ptystream run FOLDER                              a folder with ccd/, positions.txt, geometry.txt
+  ptystream run scan.toml --set data.rebin=2        change a parameter
+  ptystream params moonflower --level 0             what can be set, and what it means
+  ptystream inspect out.ptyd                        what is in a file, and whether ptypy reads it
+
+Logs go to stderr (PTYSTREAM_LOG=debug for more), results to stdout.";
+
+/// Prepares ptychography data: raw frames and positions in, a .ptyd out.
+#[derive(Debug, Parser)]
+#[command(name = "ptystream", version, about, after_help = AFTER_HELP, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Prepare a scan in this process: producer, workers and sink together
+    Run(RunArgs),
+    /// Hand out a scan's frames to workers (binds; workers and sink connect)
+    Producer(ProducerArgs),
+    /// Prepare frames (connects to producer and sink; any number of them)
+    Worker(WorkerArgs),
+    /// Write the file (binds for workers, connects to the producer)
+    Sink(SinkArgs),
+    /// Show the parameters that can be set
+    Params(ParamsArgs),
+    /// Show the effective configuration of a scan and where each value comes from
+    Config(ConfigCmdArgs),
+    /// Show what is in a .ptyd, and whether ptypy's PtydScan can read it
+    Inspect(InspectArgs),
+    /// Compare two .ptyd files; exit code 1 if they differ
+    Compare(CompareArgs),
+    /// Draw a .ptyd: the sum of its frames (log) and the map of its positions, as a PNG
+    Picture(PictureArgs),
+}
+
+/// Which scan, with which parameters.
+#[derive(Args, Clone, Debug)]
+pub struct ScanArgs {
+    /// A configuration (.toml, .json, .yaml; a ptypy parameter file as it is), or a folder in the
+    /// layout of ptypy's numpy tutorial
+    pub scan: PathBuf,
+    /// Set a parameter; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Which scan of a ptypy parameter file with several
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Prepare again what is finished already
+    #[arg(long)]
+    pub force: bool,
+    /// Start anew where an unfinished file of other parameters stands in the way
+    #[arg(long)]
+    pub fresh: bool,
+}
+
+/// How much is said.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct TalkArgs {
+    /// No progress, only warnings and the report
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// `ptystream run`
+#[derive(Args, Debug)]
+pub struct RunArgs {
+    /// Which scan.
+    #[command(flatten)]
+    pub scan: ScanArgs,
+    /// Worker threads [default: as many as cores]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+    /// Write the report as JSON too
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// Exit code 0 though frames are missing
+    #[arg(long)]
+    pub gaps_ok: bool,
+    /// How much is said.
+    #[command(flatten)]
+    pub talk: TalkArgs,
+}
+
+/// `ptystream producer`
+#[derive(Args, Debug)]
+pub struct ProducerArgs {
+    /// Which scan.
+    #[command(flatten)]
+    pub scan: ScanArgs,
+    /// Address to bind: tcp://HOST:PORT or ipc:///PATH; workers and sink connect to it
+    #[arg(long, default_value = PRODUCER_ADDRESS, value_name = "ADDRESS")]
+    pub bind: String,
+    /// Write the report as JSON too
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// Exit code 0 though frames are missing
+    #[arg(long)]
+    pub gaps_ok: bool,
+    /// How much is said.
+    #[command(flatten)]
+    pub talk: TalkArgs,
+}
+
+/// `ptystream worker`
+#[derive(Args, Debug)]
+pub struct WorkerArgs {
+    /// The producer's address
+    #[arg(long, default_value = PRODUCER_ADDRESS, value_name = "ADDRESS")]
+    pub producer: String,
+    /// The sink's address
+    #[arg(long, default_value = SINK_ADDRESS, value_name = "ADDRESS")]
+    pub sink: String,
+    /// Workers in this process, each a thread with its own connections
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub threads: usize,
+    /// Tickets that each holds at most
+    #[arg(long, default_value_t = 8, value_name = "N")]
+    pub window: u32,
+    /// Seconds to wait for a role that is not there
+    #[arg(long, default_value_t = 60.0, value_name = "SECONDS")]
+    pub peer_timeout: f64,
+    /// Name in logs and reports [default: host and process number]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+}
+
+/// `ptystream sink`
+#[derive(Args, Debug)]
+pub struct SinkArgs {
+    /// The producer's address
+    #[arg(long, default_value = PRODUCER_ADDRESS, value_name = "ADDRESS")]
+    pub producer: String,
+    /// Address to bind: tcp://HOST:PORT or ipc:///PATH; workers connect to it
+    #[arg(long, default_value = SINK_ADDRESS, value_name = "ADDRESS")]
+    pub bind: String,
+    /// Folder to which a relative data.dfile refers [default: the working folder]
+    #[arg(long, value_name = "FOLDER")]
+    pub into: Option<PathBuf>,
+    /// Seconds to wait for a role that is not there
+    #[arg(long, default_value_t = 60.0, value_name = "SECONDS")]
+    pub peer_timeout: f64,
+}
+
+/// `ptystream params`
+#[derive(Args, Debug)]
+pub struct ParamsArgs {
+    /// A parameter, a block (data, pipeline) or a source
+    pub name: Option<String>,
+    /// Up to which user level: 0 everybody, 1 intermediate, 2 expert
+    #[arg(long, default_value_t = 2, value_name = "N")]
+    pub level: u8,
+    /// Print a JSON schema instead, for editors
+    #[arg(long)]
+    pub schema: bool,
+}
+
+/// `ptystream config`
+#[derive(Args, Debug)]
+pub struct ConfigCmdArgs {
+    /// Which scan.
+    #[command(flatten)]
+    pub scan: ScanArgs,
+}
+
+/// `ptystream inspect`
+#[derive(Args, Debug)]
+pub struct InspectArgs {
+    /// The file
+    pub file: PathBuf,
+    /// Write a copy that PtydScan can read
+    #[arg(long, value_name = "COPY")]
+    pub fix: Option<PathBuf>,
+}
+
+/// `ptystream compare`
+#[derive(Args, Debug)]
+pub struct CompareArgs {
+    /// One file
+    pub a: PathBuf,
+    /// The other
+    pub b: PathBuf,
+    /// Values may differ by this, relative to the larger (0: not at all)
+    #[arg(long, default_value_t = 0.0, value_name = "T")]
+    pub tolerance: f64,
+    /// Frames may be cut into chunks in another way
+    #[arg(long)]
+    pub ignore_chunking: bool,
+    /// Compare the parameters in info too
+    #[arg(long)]
+    pub info: bool,
+}
+
+/// `ptystream picture`
+#[derive(Args, Debug)]
+pub struct PictureArgs {
+    /// The file
+    pub file: PathBuf,
+    /// The PNG to write
+    pub png: PathBuf,
+}

@@ -1,0 +1,83 @@
+//! `run`: all roles in one process, joined by in-process channels.
+
+use crate::config::Config;
+use ptystream_common::error::{Failure, Kind};
+use ptystream_common::link::Link;
+use ptystream_common::link::inproc::Inproc;
+use ptystream_common::shutdown::Shutdown;
+use ptystream_common::source::Registry;
+use ptystream_producer::run::{ProducerReport, Progress};
+use ptystream_producer::scan::Scan;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+const PRODUCER: &str = "inproc://producer";
+const SINK: &str = "inproc://sink";
+
+/// Prepares a scan in this process.
+///
+/// # Errors
+/// What ended the scan.
+pub fn run(
+    config: &Config,
+    registry: &Registry,
+    shutdown: &Shutdown,
+    progress: &mut dyn FnMut(&Progress),
+) -> Result<ProducerReport, Failure> {
+    let scan = Scan::open(&config.data, &config.pipeline, registry).map_err(|e| Failure::from(&e))?;
+    let link = Inproc::new();
+    let producer_hub = link.hub(PRODUCER)?;
+    let peer_timeout = Duration::from_secs_f64(config.pipeline.peer_timeout_secs);
+    let sink = ptystream_sink::run::SinkArgs {
+        name: "sink".into(),
+        hub: link.hub(SINK)?,
+        producer: link.spoke(PRODUCER)?,
+        into: None,
+        peer_timeout,
+        // Signals reach the producer, which tells the others.
+        shutdown: Shutdown::new(),
+    };
+    let sink = spawn("sink".into(), move || ptystream_sink::run::run(sink).map(|_| ()))?;
+    let threads = config
+        .pipeline
+        .threads
+        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let mut workers = Vec::with_capacity(threads);
+    for number in 0..threads.max(1) {
+        let name = format!("worker {number}");
+        let args = ptystream_worker::run::WorkerArgs {
+            name: name.clone(),
+            producer: link.spoke(PRODUCER)?,
+            sink: link.spoke(SINK)?,
+            registry: registry.clone(),
+            window: config.pipeline.window,
+            peer_timeout,
+            shutdown: Shutdown::new(),
+        };
+        workers.push(spawn(name, move || ptystream_worker::run::run(args).map(|_| ()))?);
+    }
+    let result =
+        ptystream_producer::run::run(scan, &config.pipeline, producer_hub, shutdown, progress);
+    for thread in workers.into_iter().chain([sink]) {
+        let name = thread.thread().name().unwrap_or("a role").to_owned();
+        match thread.join() {
+            Ok(Ok(())) => {}
+            // The producer has the same failure and returns it.
+            Ok(Err(failure)) => tracing::debug!("{name}: {failure}"),
+            Err(_) => {
+                return Err(Failure::new(Kind::Aborted, format!("{name} panicked; please report it")));
+            }
+        }
+    }
+    result
+}
+
+fn spawn(
+    name: String,
+    work: impl FnOnce() -> Result<(), Failure> + Send + 'static,
+) -> Result<JoinHandle<Result<(), Failure>>, Failure> {
+    std::thread::Builder::new()
+        .name(name)
+        .spawn(work)
+        .map_err(|e| Failure::new(Kind::Aborted, format!("cannot start a thread: {e}")))
+}

@@ -1,0 +1,116 @@
+//! What is said at the end of a scan: for people on stdout, and as JSON on request.
+
+use ptystream_producer::run::ProducerReport;
+use serde::Serialize;
+use std::fmt::Write as _;
+use std::path::Path;
+
+/// The report of one scan.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// Version of the program.
+    pub version: &'static str,
+    /// The sink's part.
+    pub sink: ptystream_common::message::SinkReport,
+    /// Tickets handed out, repeats included.
+    pub tickets: u64,
+    /// Tickets handed out again.
+    pub tickets_again: u64,
+    /// Frames a second over the whole scan.
+    pub frames_per_sec: f64,
+    /// Seconds over the whole scan.
+    pub elapsed_secs: f64,
+    /// Where energy, distance, psize and centre came from: name, value, origin.
+    pub origins: Vec<(String, String, String)>,
+    /// Things that a user should know.
+    pub warnings: Vec<String>,
+}
+
+impl From<ProducerReport> for Report {
+    fn from(p: ProducerReport) -> Self {
+        let fresh = p.sink.frames.saturating_sub(p.sink.resumed);
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            tickets: p.counts.sent,
+            tickets_again: p.counts.again,
+            frames_per_sec: fresh as f64 / p.elapsed_secs.max(1e-9),
+            elapsed_secs: p.elapsed_secs,
+            origins: p.origins,
+            warnings: p.warnings,
+            sink: p.sink,
+        }
+    }
+}
+
+impl Report {
+    /// Tells whether frames are missing.
+    pub fn has_gaps(&self) -> bool {
+        !self.sink.gaps.is_empty()
+    }
+
+    /// Writes the report for people.
+    pub fn text(&self) -> String {
+        let mut out = String::new();
+        let s = &self.sink;
+        let mut line = |name: &str, value: String| {
+            let _ = writeln!(out, "{name:<12} {value}");
+        };
+        match &s.file {
+            Some(file) => line("file", file.display().to_string()),
+            None => line("file", "none (data.save is None)".into()),
+        }
+        if s.already_complete {
+            line("state", "complete already: nothing to do (--force prepares it again)".into());
+            return out;
+        }
+        let resumed = match s.resumed {
+            0 => String::new(),
+            n => format!(", {n} of them from an earlier run"),
+        };
+        line("frames", format!("{}{resumed}", s.frames));
+        line("chunks", format!("{}", s.chunks));
+        line("written", format!("{:.1} MB", s.bytes as f64 / 1e6));
+        line("time", format!("{:.2} s, {:.0} frames/s", self.elapsed_secs, self.frames_per_sec));
+        line(
+            "work",
+            format!(
+                "reading {:.2} s, preparing {:.2} s (all workers), writing {:.2} s, publishing \
+                 {:.2} s",
+                s.load_secs, s.prepare_secs, s.write_secs, s.publish_secs
+            ),
+        );
+        let workers: Vec<String> = s.workers.iter().map(|(w, n)| format!("{w}: {n}")).collect();
+        line("workers", workers.join(", "));
+        if s.duplicates + s.stale + self.tickets_again > 0 {
+            line(
+                "repeats",
+                format!(
+                    "{} tickets sent again, {} frames came twice, {} were stale",
+                    self.tickets_again, s.duplicates, s.stale
+                ),
+            );
+        }
+        if s.invalid_pixels > 0 {
+            line("invalid", format!("{} raw pixels", s.invalid_pixels));
+        }
+        for (name, value, origin) in &self.origins {
+            line(name, format!("{value}  ({origin})"));
+        }
+        for (range, reason) in &s.gaps {
+            line("gap", format!("{range}: {reason}"));
+        }
+        for warning in &self.warnings {
+            line("warning", warning.clone());
+        }
+        out
+    }
+
+    /// Writes the report as JSON.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn write_json(&self, path: &Path) -> std::io::Result<()> {
+        let text = serde_json::to_string_pretty(self).map_err(std::io::Error::other)?;
+        std::fs::write(path, text + "\n")
+    }
+}

@@ -1,0 +1,106 @@
+//! `producer`, `worker`, `sink`: one role of a scan over ZeroMQ.
+
+use crate::cli::{SinkArgs, WorkerArgs};
+use crate::config::Config;
+use ptystream_common::error::{Failure, Kind};
+use ptystream_common::link::for_address;
+use ptystream_common::message::SinkReport;
+use ptystream_common::shutdown::Shutdown;
+use ptystream_common::source::Registry;
+use ptystream_producer::run::{ProducerReport, Progress};
+use ptystream_producer::scan::Scan;
+use std::time::Duration;
+
+/// Hands out a scan at an address.
+///
+/// # Errors
+/// What ended the scan.
+pub fn producer(
+    config: &Config,
+    bind: &str,
+    registry: &Registry,
+    shutdown: &Shutdown,
+    progress: &mut dyn FnMut(&Progress),
+) -> Result<ProducerReport, Failure> {
+    let scan = Scan::open(&config.data, &config.pipeline, registry).map_err(|e| Failure::from(&e))?;
+    let hub = for_address(bind)?.hub(bind)?;
+    tracing::info!(address = hub.address, "producer ready");
+    ptystream_producer::run::run(scan, &config.pipeline, hub, shutdown, progress)
+}
+
+/// Prepares frames until the scan ends, in as many threads as asked for; returns the frames.
+///
+/// # Errors
+/// What ended the scan; the first of several.
+pub fn worker(
+    args: &WorkerArgs,
+    registry: &Registry,
+    shutdown: &Shutdown,
+) -> Result<u64, Failure> {
+    let base = args.name.clone().unwrap_or_else(process_name);
+    let peer_timeout = seconds("--peer-timeout", args.peer_timeout)?;
+    let mut threads = Vec::with_capacity(args.threads);
+    for number in 0..args.threads.max(1) {
+        let name = match args.threads {
+            0 | 1 => base.clone(),
+            _ => format!("{base}.{number}"),
+        };
+        let work = ptystream_worker::run::WorkerArgs {
+            name: name.clone(),
+            producer: for_address(&args.producer)?.spoke(&args.producer)?,
+            sink: for_address(&args.sink)?.spoke(&args.sink)?,
+            registry: registry.clone(),
+            window: args.window.max(1),
+            peer_timeout,
+            shutdown: shutdown.clone(),
+        };
+        let thread = std::thread::Builder::new()
+            .name(name)
+            .spawn(move || ptystream_worker::run::run(work))
+            .map_err(|e| Failure::new(Kind::Aborted, format!("cannot start a thread: {e}")))?;
+        threads.push(thread);
+    }
+    let mut frames = 0;
+    let mut first = None;
+    for thread in threads {
+        match thread.join() {
+            Ok(Ok(report)) => frames += report.frames,
+            Ok(Err(failure)) => first = first.or(Some(failure)),
+            Err(_) => {
+                let panicked = Failure::new(Kind::Aborted, "a worker panicked; please report it");
+                first = first.or(Some(panicked));
+            }
+        }
+    }
+    first.map_or(Ok(frames), Err)
+}
+
+/// Writes the scan of a producer.
+///
+/// # Errors
+/// What ended the scan.
+pub fn sink(args: &SinkArgs, shutdown: &Shutdown) -> Result<SinkReport, Failure> {
+    let hub = for_address(&args.bind)?.hub(&args.bind)?;
+    tracing::info!(address = hub.address, "sink ready");
+    ptystream_sink::run::run(ptystream_sink::run::SinkArgs {
+        name: process_name(),
+        hub,
+        producer: for_address(&args.producer)?.spoke(&args.producer)?,
+        into: args.into.clone(),
+        peer_timeout: seconds("--peer-timeout", args.peer_timeout)?,
+        shutdown: shutdown.clone(),
+    })
+}
+
+fn seconds(flag: &str, value: f64) -> Result<Duration, Failure> {
+    Duration::try_from_secs_f64(value).map_err(|_| {
+        Failure::new(Kind::Config, format!("{flag} = {value} is no time; give seconds, such as 60"))
+    })
+}
+
+/// Host and process number: the name of a role in other roles' logs.
+fn process_name() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = if host.trim().is_empty() { "host" } else { host.trim() };
+    format!("{host}:{}", std::process::id())
+}

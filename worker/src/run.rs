@@ -1,0 +1,487 @@
+//! The life of a worker: asks for tickets, reads or receives frames, prepares, sends.
+//!
+//! A worker holds no state between tickets. One thread does one ticket after the other; the links
+//! carry messages on threads of their own, so that the next ticket is there when one is done.
+//!
+//! ```text
+//! producer ──Plan, Ticket──▶ ┌────────┐ ──CommonWeights, Prepared──▶ sink
+//!          ◀──Want, Failed── │ worker │ ◀──────────Grant────────────
+//!                            └────────┘
+//! ```
+
+use crate::plan::Preparer;
+use bytes::Bytes;
+use crossbeam_channel::{Receiver, never, select};
+use ptystream_common::codec::Encoding;
+use ptystream_common::error::{Failure, Kind};
+use ptystream_common::frame::{Array, FrameForm, Loaded, RawFrame};
+use ptystream_common::index::{Index, IndexRange};
+use ptystream_common::link::{Spoke, SpokeEvent};
+use ptystream_common::message::{
+    ArrayHead, Body, Message, PreparePlan, Prepared, Role, Stamp, Task, Ticket,
+};
+use ptystream_common::shutdown::Shutdown;
+use ptystream_common::source::{Common, Registry, Source, load_each};
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+const TICK: Duration = Duration::from_millis(50);
+
+/// How a worker is run.
+pub struct WorkerArgs {
+    /// The worker's name, for people.
+    pub name: String,
+    /// To the producer.
+    pub producer: Spoke,
+    /// To the sink.
+    pub sink: Spoke,
+    /// The sources that it can open.
+    pub registry: Registry,
+    /// Tickets that it holds at most.
+    pub window: u32,
+    /// How long to wait for a role that is not there.
+    pub peer_timeout: Duration,
+    /// Ends it.
+    pub shutdown: Shutdown,
+}
+
+/// What a worker has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WorkerReport {
+    /// Frames prepared and sent.
+    pub frames: u64,
+    /// Frames that failed.
+    pub failed: u64,
+}
+
+/// How a worker prepares at the moment: made anew for each plan.
+struct Work {
+    plan: PreparePlan,
+    stamp: Stamp,
+    preparer: Preparer,
+    source: Option<Box<dyn Source>>,
+    common: Common,
+    /// The scan's weight, to be sent to the sink before the first result.
+    common_weights: Option<Bytes>,
+}
+
+struct Worker {
+    args: WorkerArgs,
+    work: Option<Work>,
+    tickets: VecDeque<(Ticket, Vec<Bytes>)>,
+    /// Results that the sink allows.
+    grants: u32,
+    finished: Option<Message>,
+    producer_missing_since: Option<Instant>,
+    sink_missing_since: Option<Instant>,
+    no_more: bool,
+    report: WorkerReport,
+}
+
+/// Works until the scan ends.
+///
+/// # Errors
+/// What ended the scan, or which role was not to be found.
+pub fn run(args: WorkerArgs) -> Result<WorkerReport, Failure> {
+    let now = Instant::now();
+    let mut worker = Worker {
+        args,
+        work: None,
+        tickets: VecDeque::new(),
+        grants: 0,
+        finished: None,
+        producer_missing_since: Some(now),
+        sink_missing_since: Some(now),
+        no_more: false,
+        report: WorkerReport::default(),
+    };
+    let result = worker.work();
+    for spoke in [&worker.args.producer, &worker.args.sink] {
+        let stamp = worker.work.as_ref().map_or(Stamp::default(), |w| w.stamp);
+        spoke.tx.send(Message::new(stamp, Body::Bye));
+        spoke.tx.close();
+    }
+    result.map(|()| worker.report)
+}
+
+impl Worker {
+    fn work(&mut self) -> Result<(), Failure> {
+        let producer = self.args.producer.events.clone();
+        let sink = self.args.sink.events.clone();
+        let idle: Receiver<()> = never();
+        loop {
+            // What is waiting is read before the next ticket is begun.
+            let busy = self.finished.is_none() && !self.tickets.is_empty();
+            let timeout = if busy { Duration::ZERO } else { TICK };
+            select! {
+                recv(producer) -> event => match event {
+                    Ok(event) => { self.on_producer(event)?; continue; }
+                    Err(_) => return Err(Failure::new(Kind::Peer, "the link to the producer has ended")),
+                },
+                recv(sink) -> event => match event {
+                    Ok(event) => { self.on_sink(event)?; continue; }
+                    Err(_) => return Err(Failure::new(Kind::Peer, "the link to the sink has ended")),
+                },
+                recv(idle) -> _ => {}
+                default(timeout) => {}
+            }
+            if let Some(message) = self.finished.take() {
+                self.deliver(message);
+            }
+            let leaving = self.no_more || self.args.shutdown.is_begun();
+            if self.finished.is_none() {
+                match self.tickets.pop_front() {
+                    Some((ticket, parts)) => self.do_ticket(ticket, parts)?,
+                    None if leaving => return Ok(()),
+                    None => {}
+                }
+            }
+            self.on_time()?;
+        }
+    }
+
+    fn on_producer(&mut self, event: SpokeEvent) -> Result<(), Failure> {
+        let message = match event {
+            SpokeEvent::Connected => {
+                self.producer_missing_since = None;
+                self.hello(&self.args.producer);
+                return Ok(());
+            }
+            SpokeEvent::Gone => {
+                tracing::warn!(address = self.args.producer.address, "the producer is gone");
+                self.producer_missing_since = Some(Instant::now());
+                self.tickets.clear();
+                return Ok(());
+            }
+            SpokeEvent::Unreadable(error) => {
+                let address = &self.args.producer.address;
+                return Err(Failure::new(Kind::Peer, format!("the producer at {address}: {error}")));
+            }
+            SpokeEvent::Message(message) => message,
+        };
+        let stamp = message.header.stamp;
+        match message.header.body {
+            Body::Plan { plan, arrays } => self.on_plan(*plan, stamp, arrays, message.parts)?,
+            Body::Ticket(ticket) => match &self.work {
+                Some(work) if work.stamp == stamp => {
+                    self.tickets.push_back((ticket, message.parts));
+                }
+                _ => tracing::debug!(range = %ticket.range, "a ticket of another run was dropped"),
+            },
+            Body::EndOfScan { .. } | Body::Bye => self.no_more = true,
+            Body::Stop(failure) | Body::Refused(failure) => return Err(failure),
+            other => tracing::warn!("a message out of place was dropped: {other:?}"),
+        }
+        Ok(())
+    }
+
+    fn on_sink(&mut self, event: SpokeEvent) -> Result<(), Failure> {
+        match event {
+            SpokeEvent::Connected => {
+                self.sink_missing_since = None;
+                self.grants = 0;
+                self.hello(&self.args.sink);
+                self.send_common_weights();
+            }
+            SpokeEvent::Gone => {
+                self.grants = 0;
+                if !self.no_more {
+                    tracing::warn!(address = self.args.sink.address, "the sink is gone");
+                    self.sink_missing_since = Some(Instant::now());
+                    // What was on its way may be lost: a new Hello makes the producer send all
+                    // tickets of this worker again.
+                    self.tickets.clear();
+                    self.finished = None;
+                    self.hello(&self.args.producer);
+                }
+            }
+            SpokeEvent::Unreadable(error) => {
+                let address = &self.args.sink.address;
+                return Err(Failure::new(Kind::Peer, format!("the sink at {address}: {error}")));
+            }
+            SpokeEvent::Message(message) => match message.header.body {
+                Body::Grant { messages } => self.grants += messages,
+                Body::EndOfScan { .. } | Body::Bye => {}
+                Body::Stop(failure) | Body::Refused(failure) => return Err(failure),
+                other => tracing::warn!("a message out of place was dropped: {other:?}"),
+            },
+        }
+        Ok(())
+    }
+
+    fn hello(&self, spoke: &Spoke) {
+        let body = Body::Hello { role: Role::Worker, name: self.args.name.clone() };
+        spoke.tx.send(Message::new(Stamp::default(), body));
+    }
+
+    fn on_plan(
+        &mut self,
+        plan: PreparePlan,
+        stamp: Stamp,
+        heads: Vec<ArrayHead>,
+        parts: Vec<Bytes>,
+    ) -> Result<(), Failure> {
+        self.tickets.clear();
+        self.finished = None;
+        let mut arrays = BTreeMap::new();
+        let mut common = Common::default();
+        for (head, data) in heads.into_iter().zip(parts) {
+            let array = Array { dtype: head.dtype, shape: head.shape, data };
+            match head.name.strip_prefix("common.") {
+                Some(name) => {
+                    common.other.insert(name.to_owned(), array);
+                }
+                None => {
+                    arrays.insert(head.name, array);
+                }
+            }
+        }
+        let mut source = None;
+        if let Some(spec) = &plan.source {
+            let mut opened = self.args.registry.open(spec).map_err(|e| Failure::from(&e))?;
+            if plan.load_common {
+                let own = opened.load_common().map_err(|e| Failure::from(&e))?;
+                for (name, array) in [("dark", own.dark), ("flat", own.flat)] {
+                    if let Some(array) = array {
+                        arrays.insert(name.to_owned(), array);
+                    }
+                }
+                common.other.extend(own.other);
+            }
+            source = plan.workers_read.then_some(opened);
+        }
+        let config = |e: crate::error::PrepareError| {
+            Failure::new(Kind::Config, ptystream_common::error::chain(&e))
+        };
+        let mut preparer = Preparer::new(&plan, &arrays).map_err(config)?;
+        let common_weights = preparer.common_weights().map_err(config)?;
+        self.work = Some(Work { plan, stamp, preparer, source, common, common_weights });
+        self.send_common_weights();
+        self.want(self.args.window);
+        Ok(())
+    }
+
+    fn send_common_weights(&self) {
+        if let Some(work) = &self.work
+            && let Some(blob) = &work.common_weights
+        {
+            let body = Body::CommonWeights;
+            let message = Message::with_parts(work.stamp, body, vec![blob.clone()]);
+            self.args.sink.tx.send(message);
+        }
+    }
+
+    fn want(&self, tickets: u32) {
+        if let Some(work) = &self.work
+            && !self.args.shutdown.is_begun()
+        {
+            self.args.producer.tx.send(Message::new(work.stamp, Body::Want { tickets }));
+        }
+    }
+
+    /// Sends a result if the sink allows one, else keeps it.
+    fn deliver(&mut self, message: Message) {
+        if self.grants == 0 {
+            self.finished = Some(message);
+            return;
+        }
+        let frames = match &message.header.body {
+            Body::Prepared(p) => u64::from(p.range.count),
+            _ => 0,
+        };
+        self.grants -= 1;
+        if self.args.sink.tx.send(message) {
+            self.report.frames += frames;
+        }
+        // A result that could not be sent is lost with its sink; the producer sends its ticket
+        // again once the sink is back.
+        self.want(1);
+    }
+
+    fn do_ticket(&mut self, ticket: Ticket, parts: Vec<Bytes>) -> Result<(), Failure> {
+        let Some(work) = &mut self.work else { return Ok(()) };
+        let stamp = work.stamp;
+        let range = ticket.range;
+        let begun = Instant::now();
+        let loaded = match work.load(&ticket, parts) {
+            Ok(loaded) => loaded,
+            Err(frames) => {
+                self.fail(stamp, frames);
+                self.want(1);
+                return Ok(());
+            }
+        };
+        let load_us = begun.elapsed().as_micros() as u32;
+        if ticket.task == Task::Measure {
+            self.measure(stamp, range, &loaded);
+            self.want(1);
+            return Ok(());
+        }
+        let begun = Instant::now();
+        match work.prepare(&ticket, &loaded) {
+            Ok((mut head, parts)) => {
+                head.load_us = load_us;
+                head.prepare_us = begun.elapsed().as_micros() as u32;
+                self.deliver(Message::with_parts(stamp, Body::Prepared(head), parts));
+            }
+            Err(frames) => {
+                self.fail(stamp, frames);
+                self.want(1);
+            }
+        }
+        Ok(())
+    }
+
+    fn measure(&mut self, stamp: Stamp, range: IndexRange, loaded: &[Loaded]) {
+        let Some(work) = &mut self.work else { return };
+        let mut centers = Vec::with_capacity(loaded.len());
+        let mut bad = Vec::new();
+        for frame in loaded {
+            match work.preparer.measure(frame) {
+                Ok(center) => centers.push(center),
+                Err(error) => bad.push((frame.index, prepare_failure(frame.index, &error))),
+            }
+        }
+        if bad.is_empty() {
+            let body = Body::Measured { range, centers };
+            self.args.producer.tx.send(Message::new(stamp, body));
+        } else {
+            self.fail(stamp, bad);
+        }
+    }
+
+    fn fail(&mut self, stamp: Stamp, frames: Vec<(Index, Failure)>) {
+        for (index, failure) in frames {
+            tracing::warn!(%index, "{failure}");
+            self.report.failed += 1;
+            let body = Body::Failed { range: IndexRange { first: index, count: 1 }, failure };
+            self.args.producer.tx.send(Message::new(stamp, body));
+        }
+    }
+
+    fn on_time(&self) -> Result<(), Failure> {
+        let late = |since: Option<Instant>| since.is_some_and(|s| s.elapsed() > self.args.peer_timeout);
+        let (what, address) = match () {
+            () if late(self.producer_missing_since) => ("producer", &self.args.producer.address),
+            () if late(self.sink_missing_since) => ("sink", &self.args.sink.address),
+            () => return Ok(()),
+        };
+        Err(Failure::new(
+            Kind::Peer,
+            format!(
+                "no {what} at {address} for {} s; is it running, and is the address right?",
+                self.args.peer_timeout.as_secs_f64()
+            ),
+        ))
+    }
+}
+
+fn prepare_failure(index: Index, error: &crate::error::PrepareError) -> Failure {
+    let text = format!("frame {index}: {}", ptystream_common::error::chain(error));
+    Failure::new(Kind::Input, text)
+}
+
+impl Work {
+    /// Gets a ticket's frames: from its parts, or from the source. Gaps have none.
+    fn load(
+        &mut self,
+        ticket: &Ticket,
+        parts: Vec<Bytes>,
+    ) -> Result<Vec<Loaded>, Vec<(Index, Failure)>> {
+        let wanted: Vec<Index> =
+            ticket.range.iter().filter(|i| !ticket.gaps.contains(i)).collect();
+        if wanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        match (&ticket.pixels, &mut self.source) {
+            (Some(_), _) => Ok(self.unpack(ticket, &parts)),
+            (None, Some(source)) => load_each(source.as_mut(), &self.common, &wanted),
+            (None, None) => {
+                let text = "the ticket has no pixels and the plan no source to read them from";
+                Err(vec![(ticket.range.first, Failure::new(Kind::Peer, text))])
+            }
+        }
+    }
+
+    fn unpack(&self, ticket: &Ticket, parts: &[Bytes]) -> Vec<Loaded> {
+        let (Some(head), Some(pixels)) = (&ticket.pixels, parts.first()) else {
+            return Vec::new();
+        };
+        let form: FrameForm = self.plan.frame;
+        let mut at = 0;
+        let mut weights_at = 0;
+        let mut loaded = Vec::with_capacity(head.frames.len());
+        for (row, (index, (encoding, length))) in ticket.range.iter().zip(&head.frames).enumerate()
+        {
+            if ticket.gaps.contains(&index) {
+                continue;
+            }
+            let encoding: Encoding = encoding.clone();
+            let payload = pixels.slice(at..at + *length as usize);
+            at += *length as usize;
+            let weights = head.weights.zip(parts.get(1)).map(|((dtype, shape), all)| {
+                let bytes = shape[0] * shape[1] * dtype.size();
+                let data = all.slice(weights_at..weights_at + bytes);
+                weights_at += bytes;
+                Array { dtype, shape: shape.to_vec(), data }
+            });
+            loaded.push(Loaded {
+                index,
+                frame: RawFrame { form, encoding, payload },
+                position: head.positions.as_ref().and_then(|all| all.get(row)).copied(),
+                weights,
+            });
+        }
+        loaded
+    }
+
+    /// Prepares a batch; on an error, finds out which frames it is about.
+    fn prepare(
+        &mut self,
+        ticket: &Ticket,
+        loaded: &[Loaded],
+    ) -> Result<(Prepared, Vec<Bytes>), Vec<(Index, Failure)>> {
+        let range = ticket.range;
+        let batch = match self.preparer.prepare(range, loaded) {
+            Ok(batch) => batch,
+            Err(first) => {
+                let mut bad = Vec::new();
+                for frame in loaded {
+                    let one = IndexRange { first: frame.index, count: 1 };
+                    if let Err(error) = self.preparer.prepare(one, std::slice::from_ref(frame)) {
+                        bad.push((frame.index, prepare_failure(frame.index, &error)));
+                    }
+                }
+                if bad.is_empty() {
+                    bad.push((range.first, prepare_failure(range.first, &first)));
+                }
+                return Err(bad);
+            }
+        };
+        let own = loaded.iter().any(|l| l.position.is_some());
+        let positions = match own {
+            true => Some(
+                range
+                    .iter()
+                    .enumerate()
+                    .map(|(row, index)| {
+                        let nominal = ticket.positions.as_ref().and_then(|all| all.get(row));
+                        let own = loaded.iter().find(|l| l.index == index);
+                        own.and_then(|l| l.position).or(nominal.copied()).unwrap_or([f64::NAN; 2])
+                    })
+                    .collect(),
+            ),
+            false => ticket.positions.clone(),
+        };
+        let head = Prepared {
+            range,
+            positions,
+            max_valid: batch.max_valid,
+            invalid: batch.invalid,
+            load_us: 0,
+            prepare_us: 0,
+        };
+        let parts = [Some(batch.data), batch.weights].into_iter().flatten().collect();
+        Ok((head, parts))
+    }
+}
