@@ -99,7 +99,8 @@ pub fn name(body: &Body) -> &'static str {
 /// is longer than [`MAX_HEADER_BYTES`] or holds a path that is not UTF-8.
 pub fn encode(message: &Message) -> Result<Vec<Bytes>, WireError> {
     check::message(&message.header, &message.parts)?;
-    let unsendable = |text: String| WireError::Unsendable { what: name(&message.header.body), text };
+    let unsendable =
+        |text: String| WireError::Unsendable { what: name(&message.header.body), text };
     let mut head = Vec::with_capacity(256);
     head.extend_from_slice(&MAGIC);
     head.extend_from_slice(&VERSION.to_le_bytes());

@@ -1,8 +1,8 @@
 //! Addresses, and which link carries them.
 
+use super::Link;
 use super::inproc::Inproc;
 use super::zmq::Zmq;
-use super::Link;
 use crate::error::{Failure, Kind};
 use std::path::PathBuf;
 
@@ -39,9 +39,8 @@ impl ZmqAddress {
     /// # Errors
     /// [`Kind::Config`] with what is missing.
     pub(super) fn parse(address: &str) -> Result<Self, Failure> {
-        let wrong = |text: &str| {
-            Err(Failure::new(Kind::Config, format!("address '{address}' {text}")))
-        };
+        let wrong =
+            |text: &str| Err(Failure::new(Kind::Config, format!("address '{address}' {text}")));
         if let Some(path) = address.strip_prefix("ipc://") {
             return match path {
                 "" | "*" => wrong("has no path; write ipc:///PATH"),

@@ -213,7 +213,8 @@ fn what_is_no_message_is_garbage() {
     trailing.push(0);
     let mut long = good.clone();
     long.resize(MAX_HEADER_BYTES + 1, 0xc0);
-    let cases = [vec![], vec![0; 5], b"HTTP/1.1 200".to_vec(), b"PTYS\x01\0".to_vec(), trailing, long];
+    let cases =
+        [vec![], vec![0; 5], b"HTTP/1.1 200".to_vec(), b"PTYS\x01\0".to_vec(), trailing, long];
     for head in cases {
         let error = decode(vec![head.into()]).unwrap_err();
         assert!(matches!(error, WireError::Garbage(_)), "{error}");
@@ -291,15 +292,22 @@ fn headers_that_contradict_themselves_are_refused_by_name() {
     let mut huge = announce();
     huge.form.shape = [usize::MAX / 2, 3];
     let mut array = announce();
-    array.info.push(("a".into(), Value::List(vec![Value::Array(NumArray {
-        dtype: Dtype::U8,
-        shape: vec![2, 2],
-        items: vec![0.0; 3],
-    })])));
+    array.info.push((
+        "a".into(),
+        Value::List(vec![Value::Array(NumArray {
+            dtype: Dtype::U8,
+            shape: vec![2, 2],
+            items: vec![0.0; 3],
+        })]),
+    ));
     let dark = vec![ArrayHead { name: "dark".into(), dtype: Dtype::U16, shape: vec![4, 5] }];
     let plan_body = |plan, arrays| Body::Plan { plan: Box::new(plan), arrays };
     let cases = [
-        (plan_body(plan(), dark), cut(vec![bytes(40)]), "payload part 1 (dark) has 39 bytes, expected 40"),
+        (
+            plan_body(plan(), dark),
+            cut(vec![bytes(40)]),
+            "payload part 1 (dark) has 39 bytes, expected 40",
+        ),
         (plan_body(batch, vec![]), vec![], "plan.batch is 0"),
         (Body::Ticket(ticket()), cut(vec![bytes(52), bytes(40)]), "(weights) has 39 bytes"),
         (Body::Ticket(ticket()), vec![bytes(50), bytes(40)], "(frames) has 50 bytes, expected 51"),

@@ -50,9 +50,10 @@ pub(super) fn open(address: &ZmqAddress) -> Result<Hub, Failure> {
         move || async move {
             let mut socket = RouterSocket::with_options(options());
             let monitor = socket.monitor();
-            let bound = socket.bind_listener(listener).await.map(drop).map_err(|e| {
-                Failure::new(Kind::Peer, format!("cannot listen on {shown}: {e}"))
-            });
+            let bound =
+                socket.bind_listener(listener).await.map(drop).map_err(|e| {
+                    Failure::new(Kind::Peer, format!("cannot listen on {shown}: {e}"))
+                });
             let failed = bound.is_err();
             if ready.send(bound).is_err() || failed {
                 return;

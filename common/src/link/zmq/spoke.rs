@@ -26,7 +26,10 @@ type Monitor = futures::channel::mpsc::Receiver<SocketEvent>;
 
 enum Command {
     /// `connection`: the one for which the message was meant; it does not go over a later one.
-    Send { connection: u64, parts: Vec<Bytes> },
+    Send {
+        connection: u64,
+        parts: Vec<Bytes>,
+    },
     Close,
 }
 
