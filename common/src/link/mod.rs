@@ -7,8 +7,22 @@
 //!
 //! | link | address | what it is |
 //! |---|---|---|
-//! | `inproc` | `inproc://name` | channels of one process; buffers move, nothing is copied |
-//! | `zmq` | `tcp://host:port`, `ipc:///path` | ROUTER (hub) and DEALER (spoke) of the crate `zeromq` |
+//! | [`Inproc`] | `inproc://name` | channels of one process; buffers move, nothing is copied |
+//! | [`Zmq`] | `tcp://host:port`, `ipc:///path` | ROUTER (hub) and DEALER (spoke) of the crate `zeromq` |
+//!
+//! Messages of one connection arrive whole, in order and once, or the connection is gone; what
+//! was under way when it went may be lost. A `Gone` comes after the last message of its
+//! connection. Between a `Gone` that is not read yet and the next `Connected`, what a spoke sends
+//! may travel on the new connection: a hub ignores what a peer says before its `Hello`.
+//! Dropping the last sender closes as `close` does, but does not wait.
+
+mod address;
+mod inproc;
+mod zmq;
+
+pub use address::for_address;
+pub use inproc::Inproc;
+pub use zmq::Zmq;
 
 use crate::error::Failure;
 use crate::message::Message;
