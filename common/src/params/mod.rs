@@ -2,9 +2,30 @@
 //!
 //! One [`ParamDecl`] carries type, default, limits, choices, unit, user level, help and
 //! documentation of a parameter, and feeds parsing, checking, `ptystream params` and the schema.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `data`, `pipeline` | the declarations of the two blocks |
+//! | `check` | one value against its declaration |
+//! | `tree` | nested blocks to dotted keys and back, unknown keys, the nearest known name |
+//! | `typed`, `build` | the structs that the roles receive, and how they come from a checked tree |
+//! | `describe`, `schema` | the declarations for people and for editors |
 
+mod build;
+mod check;
+mod data;
+mod describe;
+mod pipeline;
+mod schema;
+mod tree;
 mod typed;
 
+pub use check::ParamFault;
+pub use data::DATA;
+pub use describe::markdown;
+pub use pipeline::PIPELINE;
+pub use schema::block_schema;
+pub use tree::{Flat, declarations, default_tree, flatten, nearest};
 pub use typed::*;
 
 /// A type that a parameter's value may have.
@@ -49,6 +70,8 @@ pub enum ParamDefault {
     Float(f64),
     /// A text.
     Str(&'static str),
+    /// A list without items.
+    EmptyList,
 }
 
 /// The declaration of one parameter.
@@ -62,6 +85,8 @@ pub struct ParamDecl {
     pub default: ParamDefault,
     /// Lowest number.
     pub low: Option<f64>,
+    /// Whether `low` itself is refused.
+    pub low_open: bool,
     /// Highest number.
     pub high: Option<f64>,
     /// The texts that are taken; empty: any.
@@ -74,6 +99,8 @@ pub struct ParamDecl {
     pub help: &'static str,
     /// More, where one line is not enough.
     pub doc: &'static str,
+    /// What to do when a value is refused; ends the error's text.
+    pub cure: &'static str,
     /// Whether the prepared bytes depend on it: part of a scan's identity.
     pub affects_bytes: bool,
 }
@@ -91,12 +118,14 @@ impl ParamDecl {
             types,
             default,
             low: None,
+            low_open: false,
             high: None,
             choices: &[],
             unit: "",
             level: 0,
             help,
             doc: "",
+            cure: "",
             affects_bytes: true,
         }
     }
@@ -105,6 +134,19 @@ impl ParamDecl {
     pub const fn limits(mut self, low: Option<f64>, high: Option<f64>) -> Self {
         self.low = low;
         self.high = high;
+        self
+    }
+
+    /// Refuses `low` and all below.
+    pub const fn above(mut self, low: f64) -> Self {
+        self.low = Some(low);
+        self.low_open = true;
+        self
+    }
+
+    /// Sets what to do when a value is refused.
+    pub const fn cure(mut self, cure: &'static str) -> Self {
+        self.cure = cure;
         self
     }
 
