@@ -1,1 +1,3 @@
 //! The producer.
+
+pub mod source;
