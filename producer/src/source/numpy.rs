@@ -1,0 +1,403 @@
+//! The tutorial layout: a folder with one `.npy` a frame.
+//!
+//! | file | content |
+//! |---|---|
+//! | `geometry.txt` | lines `key value`: `distance` (m), `energy` (keV), `psize` (m, one number or y x), `shape` |
+//! | `positions.txt` | lines `file y x` (m); line k is scan point k |
+//! | the frames | one 2-D `.npy` each, all of one shape and type |
+//!
+//! A frame is opened by the name in its line, which goes from the folder. Empty lines and lines
+//! that start with `#` do not count.
+//!
+//! # Source
+//! ptypy's tutorial loader `NumpyScan`, which opens frames by number and overlooks the names.
+
+use super::keys::{Keys, wrong};
+use super::npy::{NpyError, NpyReader};
+use super::stamp::stamp;
+use ptystream_common::codec::Encoding;
+use ptystream_common::dtype::Dtype;
+use ptystream_common::frame::{Array, FrameForm, Loaded, RawFrame};
+use ptystream_common::index::Index;
+use ptystream_common::params::{ParamDecl, ParamDefault, ParamType};
+use ptystream_common::source::{
+    Check, Common, Recorded, Source, SourceError, SourceKind, SourceSpec,
+};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+const FILE: &[ParamType] = &[ParamType::InputPath, ParamType::None];
+
+static PARAMS: &[ParamDecl] = &[
+    ParamDecl::new("path", FILE, ParamDefault::None, "Folder with positions.txt and the frames")
+        .doc("positions.txt: a line `file y x` (metres) for each scan point. geometry.txt: lines `key value` with distance (m), energy (keV), psize (m)."),
+    ParamDecl::new("mask", FILE, ParamDefault::None, "A 2-D .npy that is 0 at bad pixels").level(1),
+    ParamDecl::new("dark", FILE, ParamDefault::None, "A 2-D .npy that is subtracted from each frame").level(1),
+    ParamDecl::new("flat", FILE, ParamDefault::None, "A 2-D .npy by which each frame is divided").level(1),
+];
+
+/// Returns the registry's entry of this source.
+pub fn kind() -> SourceKind {
+    SourceKind {
+        name: "numpy",
+        aliases: &["NumpyScan"],
+        help: "reads one .npy a frame, as positions.txt of a folder names them",
+        params: PARAMS,
+        open: Arc::new(|spec| Ok(Box::new(NumpySource::open(spec)?))),
+    }
+}
+
+/// One line of `positions.txt`.
+struct Point {
+    file: String,
+    position: [f64; 2],
+    line: usize,
+}
+
+/// A folder in the tutorial layout.
+pub struct NumpySource {
+    folder: PathBuf,
+    extras: [(&'static str, Option<PathBuf>); 3],
+    num_frames: Option<usize>,
+    points: Vec<Point>,
+    reader: NpyReader,
+    form: Option<FrameForm>,
+    warnings: Vec<String>,
+}
+
+impl NumpySource {
+    /// Opens a folder and reads its `positions.txt`.
+    ///
+    /// # Errors
+    /// [`SourceError::Param`] if `path` is not given, [`SourceError::Input`] naming file and line
+    /// if `positions.txt` is missing or not understood.
+    pub fn open(spec: &SourceSpec) -> Result<Self, SourceError> {
+        let keys = Keys(spec);
+        let folder = keys.input_path("path")?.ok_or_else(|| {
+            wrong("path", "is needed: the folder with positions.txt and the frames")
+        })?;
+        let mut extras = [("mask", None), ("dark", None), ("flat", None)];
+        for (key, path) in &mut extras {
+            *path = keys.input_path(key)?;
+        }
+        let points = read_positions(&folder.join("positions.txt"))?;
+        Ok(Self {
+            folder,
+            extras,
+            num_frames: keys.count("num_frames")?,
+            points,
+            reader: NpyReader::default(),
+            form: None,
+            warnings: Vec::new(),
+        })
+    }
+
+    fn list(&self) -> PathBuf {
+        self.folder.join("positions.txt")
+    }
+
+    fn wanted(&self) -> &[Point] {
+        let n = self.num_frames.unwrap_or(usize::MAX).min(self.points.len());
+        &self.points[..n]
+    }
+
+    fn read_frame(&mut self, at: usize) -> Result<Array, String> {
+        let point = self.points.get(at).ok_or_else(|| {
+            format!("'{}' has only {} scan points", self.list().display(), self.points.len())
+        })?;
+        let path = self.folder.join(&point.file);
+        let line = point.line;
+        self.reader.read(&path).map_err(|error| match error {
+            NpyError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+                format!(
+                    "'{}' is missing (line {line} of '{}')",
+                    path.display(),
+                    self.list().display()
+                )
+            }
+            error => ptystream_common::error::chain(&error),
+        })
+    }
+
+    fn extra(&mut self, key: &'static str) -> Result<Option<Array>, SourceError> {
+        let path = self.extras.iter().find(|(k, _)| *k == key).and_then(|(_, p)| p.clone());
+        let Some(path) = path else { return Ok(None) };
+        let array = NpyReader::default().read(&path).map_err(|e| {
+            SourceError::input(format!("data.{key}: {}", ptystream_common::error::chain(&e)))
+        })?;
+        let frame = self.frame_form()?.shape;
+        if array.shape != frame {
+            return Err(SourceError::input(format!(
+                "data.{key}: '{}' has shape {:?}, the frames have {frame:?}",
+                path.display(),
+                array.shape
+            )));
+        }
+        Ok(Some(array))
+    }
+}
+
+impl Source for NumpySource {
+    /// Returns the positions of all lines as `float64`.
+    ///
+    /// # Errors
+    /// [`SourceError::Input`] if there are fewer lines than `num_frames` asks for, or if a file
+    /// that a line names is missing.
+    fn load_positions(&mut self) -> Result<Option<Array>, SourceError> {
+        let lines = self.points.len();
+        if let Some(n) = self.num_frames.filter(|&n| n > lines) {
+            return Err(SourceError::input(format!(
+                "'{}' has {lines} scan points, but data.num_frames asks for {n}; add the missing lines, or set data.num_frames={lines}",
+                self.list().display()
+            )));
+        }
+        let missing: Vec<&Point> =
+            self.wanted().iter().filter(|p| !self.folder.join(&p.file).is_file()).collect();
+        if let Some(first) = missing.first() {
+            return Err(SourceError::input(format!(
+                "'{}:{}': the frame '{}' is missing ({} of {} are); names go from '{}'",
+                self.list().display(),
+                first.line,
+                first.file,
+                missing.len(),
+                self.wanted().len(),
+                self.folder.display()
+            )));
+        }
+        if let Some(text) = unlisted(&self.folder, &self.points) {
+            self.warnings.push(text);
+        }
+        let items: Vec<f64> = self.points.iter().flat_map(|p| p.position).collect();
+        Ok(Some(Array::from_items(&[lines, 2], &items)))
+    }
+
+    fn load_weight(&mut self) -> Result<Option<Array>, SourceError> {
+        self.extra("mask")
+    }
+
+    fn load_common(&mut self) -> Result<Common, SourceError> {
+        Ok(Common { dark: self.extra("dark")?, flat: self.extra("flat")?, other: BTreeMap::new() })
+    }
+
+    fn check(
+        &mut self,
+        frames: usize,
+        start: usize,
+        num_frames: Option<usize>,
+    ) -> Result<Check, SourceError> {
+        let total = num_frames.unwrap_or(usize::MAX).min(self.wanted().len());
+        Ok(Check { accessible: frames.min(total.saturating_sub(start)), end_of_scan: None })
+    }
+
+    fn load(&mut self, indices: &[Index]) -> Result<Vec<Loaded>, SourceError> {
+        let form = self.frame_form()?;
+        let mut all = Vec::with_capacity(indices.len());
+        for &index in indices {
+            let at = usize::try_from(index.0).unwrap_or(usize::MAX);
+            let array = self.read_frame(at).map_err(|text| SourceError::frame(index, text))?;
+            if array.shape != form.shape || array.dtype != form.dtype {
+                return Err(SourceError::frame(
+                    index,
+                    format!(
+                        "'{}' is {} {:?}, but the scan's first frame is {} {:?}; frames of one scan are alike",
+                        self.folder.join(&self.points[at].file).display(),
+                        array.dtype,
+                        array.shape,
+                        form.dtype,
+                        form.shape
+                    ),
+                ));
+            }
+            let frame = RawFrame { form, encoding: Encoding::Raw, payload: array.data };
+            all.push(Loaded { index, frame, position: None, weights: None });
+        }
+        Ok(all)
+    }
+
+    /// Returns the form of the first frame.
+    ///
+    /// # Errors
+    /// [`SourceError::Input`] if that file cannot be read or is no 2-D array of numbers.
+    fn frame_form(&mut self) -> Result<FrameForm, SourceError> {
+        if let Some(form) = self.form {
+            return Ok(form);
+        }
+        let first = self.read_frame(0).map_err(SourceError::input)?;
+        let (dtype, shape) = (first.dtype, &first.shape);
+        let form = match shape[..] {
+            [rows, cols] if rows > 0 && cols > 0 && dtype != Dtype::Bool => {
+                FrameForm { dtype, shape: [rows, cols] }
+            }
+            _ => {
+                return Err(SourceError::input(format!(
+                    "'{}' is {dtype} {shape:?}; a frame is a 2-D array of numbers, one a file",
+                    self.folder.join(&self.points[0].file).display()
+                )));
+            }
+        };
+        self.form = Some(form);
+        Ok(form)
+    }
+
+    fn num_frames(&mut self) -> Result<Option<usize>, SourceError> {
+        Ok(Some(self.points.len()))
+    }
+
+    fn recorded(&mut self) -> Result<Recorded, SourceError> {
+        let path = self.folder.join("geometry.txt");
+        let (recorded, shape) = read_geometry(&path, &mut self.warnings)?;
+        let frame = self.frame_form()?.shape;
+        if let Some(shape) = shape.filter(|s| *s != frame) {
+            self.warnings.push(format!(
+                "'{}' gives shape {shape:?}, the frames have {frame:?}; the frames count, data.shape sets the region of interest",
+                path.display()
+            ));
+        }
+        Ok(recorded)
+    }
+
+    fn identity(&mut self) -> Result<Vec<(String, String)>, SourceError> {
+        let form = self.frame_form()?;
+        let mut all = vec![
+            ("folder".to_owned(), self.folder.display().to_string()),
+            (
+                "frames".to_owned(),
+                format!("{} of {} {:?}", self.points.len(), form.dtype, form.shape),
+            ),
+        ];
+        for name in ["positions.txt", "geometry.txt"] {
+            all.push((name.to_owned(), stamp(&self.folder.join(name))));
+        }
+        for (key, path) in &self.extras {
+            if let Some(path) = path {
+                all.push(((*key).to_owned(), format!("{} {}", path.display(), stamp(path))));
+            }
+        }
+        let files =
+            self.wanted().iter().map(|p| (p.file.clone(), stamp(&self.folder.join(&p.file))));
+        all.extend(files);
+        Ok(all)
+    }
+
+    fn warnings(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.warnings)
+    }
+}
+
+fn read_text(path: &Path) -> Result<String, SourceError> {
+    std::fs::read_to_string(path).map_err(|source| SourceError::Input {
+        text: format!("'{}' cannot be read", path.display()),
+        source: Some(Box::new(source)),
+    })
+}
+
+fn content(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    text.lines()
+        .enumerate()
+        .map(|(i, line)| (i + 1, line.trim()))
+        .filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
+}
+
+fn number(path: &Path, line: usize, what: &str, word: &str) -> Result<f64, SourceError> {
+    let wrong = |text: &str| {
+        SourceError::input(format!("'{}:{line}': {what} '{word}' {text}", path.display()))
+    };
+    let value: f64 = word.parse().map_err(|_| wrong("is not a number"))?;
+    if value.is_finite() { Ok(value) } else { Err(wrong("is not finite; give it in metres")) }
+}
+
+fn read_positions(path: &Path) -> Result<Vec<Point>, SourceError> {
+    let text = match std::fs::read_to_string(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            return Err(SourceError::input(format!(
+                "'{}' is missing; data.path is a folder with a positions.txt whose lines are `file y x`",
+                path.display()
+            )));
+        }
+        _ => read_text(path)?,
+    };
+    let mut points = Vec::new();
+    for (line, content) in content(&text) {
+        let words: Vec<&str> = content.split_whitespace().collect();
+        let [file, y, x] = words[..] else {
+            return Err(SourceError::input(format!(
+                "'{}:{line}': {} columns where `file y x` are needed",
+                path.display(),
+                words.len()
+            )));
+        };
+        let position = [number(path, line, "y", y)?, number(path, line, "x", x)?];
+        points.push(Point { file: file.to_owned(), position, line });
+    }
+    if points.is_empty() {
+        return Err(SourceError::input(format!(
+            "'{}' has no line `file y x`; there is nothing to prepare",
+            path.display()
+        )));
+    }
+    Ok(points)
+}
+
+/// Tells of `.npy` files beside the listed ones that no line names.
+fn unlisted(folder: &Path, points: &[Point]) -> Option<String> {
+    let place = Path::new(&points.first()?.file).parent()?.to_owned();
+    let listed: std::collections::HashSet<PathBuf> =
+        points.iter().map(|p| folder.join(&p.file)).collect();
+    let there = std::fs::read_dir(folder.join(&place)).ok()?;
+    let extra = there
+        .filter_map(|entry| entry.ok().map(|e| e.path()))
+        .filter(|p| p.extension().is_some_and(|e| e == "npy") && !listed.contains(p))
+        .count();
+    (extra > 0 && !place.as_os_str().is_empty()).then(|| {
+        format!(
+            "'{}' holds {extra} .npy files that positions.txt does not name ({} lines); they are left out",
+            folder.join(place).display(),
+            points.len()
+        )
+    })
+}
+
+/// Reads `geometry.txt`; returns also its `shape`.
+fn read_geometry(
+    path: &Path,
+    warnings: &mut Vec<String>,
+) -> Result<(Recorded, Option<[usize; 2]>), SourceError> {
+    let mut recorded = Recorded::default();
+    let mut shape = None;
+    if !path.exists() {
+        return Ok((recorded, shape));
+    }
+    let text = read_text(path)?;
+    for (line, content) in content(&text) {
+        let words: Vec<&str> = content.split_whitespace().collect();
+        let origin = format!("{}:{line}", path.display());
+        let numbers = words[1..]
+            .iter()
+            .map(|word| number(path, line, words[0], word))
+            .collect::<Result<Vec<_>, _>>();
+        let positive = |values: &[f64]| values.iter().all(|&v| v > 0.0);
+        match words[0] {
+            "energy" | "distance" | "psize" | "shape" => {}
+            other => {
+                warnings.push(format!("'{origin}': '{other}' is not understood and left out"));
+                continue;
+            }
+        }
+        let numbers = numbers?;
+        match (words[0], &numbers[..]) {
+            ("energy", &[v]) if v > 0.0 => recorded.energy = Some((v, origin)),
+            ("distance", &[v]) if v > 0.0 => recorded.distance = Some((v, origin)),
+            ("psize", &[v]) if v > 0.0 => recorded.psize = Some(([v, v], origin)),
+            ("psize", &[y, x]) if positive(&numbers) => recorded.psize = Some(([y, x], origin)),
+            ("shape", &[v]) if v > 0.0 => shape = Some([v as usize, v as usize]),
+            ("shape", &[r, c]) if positive(&numbers) => shape = Some([r as usize, c as usize]),
+            _ => {
+                return Err(SourceError::input(format!(
+                    "'{origin}': `{content}` is no line `key value` with a value above 0"
+                )));
+            }
+        }
+    }
+    Ok((recorded, shape))
+}
