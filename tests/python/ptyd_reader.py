@@ -139,9 +139,9 @@ class PtydReader:
         """Counts what can be read now: (accessible, end of scan or None)."""
         self.polls += 1
         with h5py.File(self.path, "r") as file:
-            if self.guard:
-                self._check_run()
             self._counts = self._list_chunks(file)
+        if self.guard:
+            self._check_run()
         total = sum(count for _, count in self._counts)
         return min(frames, total - start), None
 
@@ -173,14 +173,15 @@ class PtydReader:
             wanted.setdefault(number, []).append(row)
         data, weights, positions = [], [], []
         with h5py.File(self.path, "r") as file:
-            if self.guard:
-                self._check_run()
             for number, which in wanted.items():
                 group = file[f"chunks/{number}"]
                 part = slice(which[0], which[-1] + 1)
                 data.append(group["data"][part])
                 weights.append(self._weights(file, group, data[-1], part))
                 positions.append(group["positions"][part])
+        if self.guard:
+            # Links are followed by name: what they led to counts only if the master is still there.
+            self._check_run()
         chunk = Chunk(
             indices, np.concatenate(data), np.concatenate(weights), np.concatenate(positions)
         )

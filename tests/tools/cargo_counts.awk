@@ -19,7 +19,14 @@ function crashed() {
     next
 }
 /^test result: / {
+    sub(/^(Running|unittests|Running unittests) /, "", running)
+    sub(/ \(.*/, "", running)
+    line = $0
+    sub(/^test result: /, "", line)
+    sub(/; 0 measured.*/, "", line)
+    print running ": " line
     running = ""
+    shown = ""
     split($0, field, /[^0-9]+/)
     # "test result: ok. P passed; F failed; I ignored; ..."
     passed += field[2]
@@ -46,9 +53,10 @@ function crashed() {
 /^running [0-9]+ tests?$/ { shown = ""; name = ""; next }
 /^test .* \.\.\. (ok|ignored.*)$/ { next }
 /^test .* \.\.\. FAILED$/ { print; next }
-/^(error|warning)[:[]/ { print; diagnostics = 12; next }
-diagnostics > 0 { print; diagnostics--; next }
-shown == "failures" { print }
+shown == "failures" { print; next }
+shown == "" && /^(error|warning)[:[]/ { diagnostics = 1 }
+/^$/ { diagnostics = 0 }
+diagnostics { print }
 END {
     crashed()
     printf "%d %d %d\n", passed, failed, skipped > counts
