@@ -1,0 +1,44 @@
+# What people type. Every target sets up what it needs; a second call does nothing twice.
+
+VENV := .venv
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+PTYSTREAM := $(TARGET)/release/ptystream
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint fmt bench build venv setup clean
+
+help: ## Lists the targets.
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: build ## Simulates a scan, prepares it, and shows what came out.
+	@mkdir -p out
+	$(PTYSTREAM) run examples/moonflower.toml
+	$(PTYSTREAM) inspect out/moonflower.ptyd
+	$(PTYSTREAM) picture out/moonflower.ptyd out/moonflower.png
+	@echo "The sum of all frames and the scan map: out/moonflower.png"
+
+test: venv ## Runs all tests and lints; the last line counts them.
+	@tests/tools/test.sh $(VENV)
+
+lint: setup ## Checks format, clippy and documentation.
+	@tests/tools/lint.sh
+
+fmt: ## Formats the Rust sources.
+	@cargo fmt --all
+
+bench: setup ## Runs the benchmarks.
+	@cargo bench --workspace
+
+build: setup ## Builds the program, optimised.
+	@echo "building $(PTYSTREAM)"
+	@cargo build --release --quiet
+
+setup: ## Installs by apt what the build needs and what is missing.
+	@tests/tools/setup.sh native
+
+venv: ## As setup, and the Python environment of the tests (.venv).
+	@tests/tools/setup.sh python $(VENV)
+
+clean: ## Removes whatever the other targets made here.
+	@cargo clean --quiet
+	@rm -rf $(VENV) out
