@@ -11,8 +11,8 @@ use ptystream_producer::scan::Scan;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-const PRODUCER: &str = "inproc://producer";
-const SINK: &str = "inproc://sink";
+/// A name that nobody else in this process has.
+const ANY: &str = "inproc://*";
 
 /// Prepares a scan in this process.
 ///
@@ -25,13 +25,16 @@ pub fn run(
     progress: &mut dyn FnMut(&Progress),
 ) -> Result<ProducerReport, Failure> {
     let scan = Scan::open(&config.data, &config.pipeline, registry).map_err(|e| Failure::from(&e))?;
-    let link = Inproc::new();
-    let producer_hub = link.hub(PRODUCER)?;
+    let link = Inproc;
+    let producer_hub = link.hub(ANY)?;
+    let sink_hub = link.hub(ANY)?;
+    let (producer_address, sink_address) =
+        (producer_hub.address.clone(), sink_hub.address.clone());
     let peer_timeout = Duration::from_secs_f64(config.pipeline.peer_timeout_secs);
     let sink = ptystream_sink::run::SinkArgs {
         name: "sink".into(),
-        hub: link.hub(SINK)?,
-        producer: link.spoke(PRODUCER)?,
+        hub: sink_hub,
+        producer: link.spoke(&producer_address)?,
         into: None,
         peer_timeout,
         // Signals reach the producer, which tells the others.
@@ -47,8 +50,8 @@ pub fn run(
         let name = format!("worker {number}");
         let args = ptystream_worker::run::WorkerArgs {
             name: name.clone(),
-            producer: link.spoke(PRODUCER)?,
-            sink: link.spoke(SINK)?,
+            producer: link.spoke(&producer_address)?,
+            sink: link.spoke(&sink_address)?,
             registry: registry.clone(),
             window: config.pipeline.window,
             peer_timeout,

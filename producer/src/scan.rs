@@ -46,6 +46,8 @@ pub struct Scan {
     recorded: Recorded,
     identity: Vec<(String, String)>,
     weight: Option<(Dtype, [usize; 2])>,
+    /// Parameters on which the prepared bytes do not depend.
+    without_effect: Vec<&'static str>,
 }
 
 /// Positions of all scan points, (y, x) in metres.
@@ -156,6 +158,14 @@ impl Scan {
             positions,
             positions_with_frames,
             weight: weight_form,
+            without_effect: registry
+                .find(&data.name)
+                .map_or(&[][..], |kind| kind.params)
+                .iter()
+                .chain(ptystream_common::params::DATA)
+                .filter(|d| !d.affects_bytes)
+                .map(|d| d.name)
+                .collect(),
         };
         scan.warnings.extend(source.warnings());
         scan.source = Some(source);
@@ -396,7 +406,7 @@ impl Scan {
         }
         if let Value::Map(entries) = &self.data.tree {
             for (name, value) in entries {
-                if ptystream_common::params::affects_bytes(name) {
+                if !self.without_effect.iter().any(|n| n == name) {
                     parts.insert(format!("data.{name}"), value.to_string());
                 }
             }
