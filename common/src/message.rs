@@ -207,6 +207,8 @@ pub struct PreparePlan {
     pub frame: FrameForm,
     /// `None`: only measuring is possible yet.
     pub geometry: Option<Geometry>,
+    /// Whether there is a dark or a flat: correcting changes the type of the data.
+    pub corrected: bool,
     /// Where weights come from.
     pub weights: WeightsFrom,
     /// Type of the output.
