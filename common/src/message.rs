@@ -227,8 +227,6 @@ pub struct PreparePlan {
     pub batch: u32,
     /// Frames of one chunk of the file: batches end where chunks end.
     pub frames_per_chunk: u32,
-    /// Whether there is a dark or a flat.
-    pub corrected: bool,
     /// Where workers read anything themselves: what to open.
     pub source: Option<SourceSpec>,
     /// Whether workers load dark, flat and the like themselves.

@@ -264,7 +264,7 @@ impl Scan {
             ("shape".to_owned(), Value::Array(NumArray::i64s(&shape))),
             (
                 "psize".to_owned(),
-                psize.map_or(Value::None, |p| pair(geometry.meta_psize(p))),
+                geometry.meta_psize(psize).map_or(Value::None, pair),
             ),
             ("energy".to_owned(), float(energy)),
             ("center".to_owned(), pair(geometry.meta_center())),
@@ -336,7 +336,7 @@ impl Scan {
         };
         let batch = match self.pipeline.batch {
             Some(batch) => u64::from(batch),
-            None => u64::from(default_batch(bytes as usize)),
+            None => u64::from(default_batch(bytes)),
         };
         let batch = batch.min(per_chunk).max(1);
         let held = frame.bytes() as u64 * batch;
