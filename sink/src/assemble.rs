@@ -37,6 +37,8 @@ pub struct ClosedChunk {
     pub gaps: Vec<u64>,
     /// Gaps whose position is a repetition of the last one, for want of their own.
     pub repeated_positions: Vec<u64>,
+    /// Gaps and why.
+    pub reasons: Vec<(IndexRange, String)>,
 }
 
 /// Counts of frames; see the invariants.
@@ -194,6 +196,12 @@ impl Assembler {
             .collect();
         self.last_position = last;
         let range = IndexRange::new(start, (end - start) as u32);
+        let mut reasons = joined(self.gaps.range(start..end));
+        for (gap, why) in &mut reasons {
+            if gap.iter().any(|i| repeated_positions.contains(&i.0)) && self.with_positions {
+                why.push_str(" (no position of its own: the last one is repeated)");
+            }
+        }
         Some(ClosedChunk {
             chunk,
             range,
@@ -201,6 +209,7 @@ impl Assembler {
             clear_weights,
             gaps: open.gaps.into_keys().collect(),
             repeated_positions: if self.with_positions { repeated_positions } else { Vec::new() },
+            reasons,
         })
     }
 
@@ -231,20 +240,24 @@ impl Assembler {
 
     /// Gaps and why, neighbours of one reason joined.
     pub fn gaps(&self) -> Vec<(IndexRange, String)> {
-        let mut joined: Vec<(IndexRange, String)> = Vec::new();
-        for (&index, reason) in &self.gaps {
-            match joined.last_mut() {
-                Some((range, why)) if range.end() == index && why == reason => range.count += 1,
-                _ => joined.push((IndexRange::new(index, 1), reason.clone())),
-            }
-        }
-        joined
+        joined(self.gaps.iter())
     }
 
     /// Returns the counts.
     pub fn counts(&self) -> Counts {
         self.counts
     }
+}
+
+fn joined<'a>(gaps: impl Iterator<Item = (&'a u64, &'a String)>) -> Vec<(IndexRange, String)> {
+    let mut joined: Vec<(IndexRange, String)> = Vec::new();
+    for (&index, reason) in gaps {
+        match joined.last_mut() {
+            Some((range, why)) if range.end() == index && why == reason => range.count += 1,
+            _ => joined.push((IndexRange::new(index, 1), reason.clone())),
+        }
+    }
+    joined
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 
 use crate::assemble::{Assembler, Verdict};
 use crate::credit::CreditBook;
-use crate::disk::{Disk, DiskEvent};
+use crate::threads::{Disk, DiskEvent};
 use crate::error::SinkError;
 use crate::writer::{Finish, Finished, Open, Writer};
 use bytes::Bytes;
@@ -209,7 +209,7 @@ impl Sink {
             (Some(_), Some(_)) => match Writer::open(&announce).map_err(|e| Failure::from(&e))? {
                 Open::Ready(writer, publisher) => {
                     let (stamp, durable) = (writer.stamp(), writer.durable().clone());
-                    (Some((*writer, publisher)), stamp, durable)
+                    (Some((writer, publisher)), stamp, durable)
                 }
                 Open::AlreadyComplete(report) => return Ok(Some(*report)),
             },
@@ -218,7 +218,8 @@ impl Sink {
                 (None, Stamp { run_id, epoch: 1 }, IndexSet::new())
             }
         };
-        let disk = Disk::start(file)
+        let interval = Duration::from_secs_f64(announce.pipeline.publish_interval_secs);
+        let disk = Disk::start(file, interval)
             .map_err(|e| Failure::new(Kind::Output, format!("cannot start a thread: {e}")))?;
         let assembler = Assembler::new(
             announce.frames_per_chunk,
@@ -352,7 +353,6 @@ impl Sink {
                 }
             }
             DiskEvent::Failed(error) => return Err(Failure::from(&error)),
-            DiskEvent::Abandoned => {}
             DiskEvent::Finished(finished) => return Ok(self.report(&finished)),
         }
         Ok(None)
@@ -378,6 +378,7 @@ impl Sink {
             scan.disk.finish(Finish {
                 num_frames: scan.assembler.length().unwrap_or(0),
                 gaps: scan.assembler.gaps(),
+                report: SinkReport::default(),
             });
         }
     }
@@ -424,13 +425,13 @@ impl Sink {
             already_complete: false,
             frames: scan.assembler.length().unwrap_or(0),
             resumed: scan.resumed,
-            chunks: finished.chunks,
+            chunks: finished.report.chunks,
             received: counts.received,
             duplicates: counts.duplicates,
             stale: scan.stale,
             gaps: scan.assembler.gaps(),
             invalid_pixels: counts.invalid_pixels,
-            bytes: finished.bytes,
+            bytes: finished.report.bytes,
             workers: frames.into_iter().collect(),
             load_secs: sum(|t| t.load),
             prepare_secs: sum(|t| t.prepare),
@@ -505,12 +506,5 @@ impl Scan {
         if let Some(chunk) = self.assembler.close_chunk_of(index) {
             self.disk.close(chunk);
         }
-    }
-}
-
-/// The failure that travels to the other roles.
-impl From<&SinkError> for Failure {
-    fn from(error: &SinkError) -> Self {
-        Self::new(error.kind(), ptystream_common::error::chain(error))
     }
 }
