@@ -3,12 +3,11 @@
 use super::check::ParamFault;
 use super::tree::{declarations, default_tree};
 use super::{Arithmetic, Compat, DataParams, LoadParallel, OnGap, OutputDtype};
-use super::{PIPELINE, PipelineParams, Save};
+use super::{PIPELINE, PipelineParams};
 use crate::codec::Compression;
 use crate::dtype::Dtype;
 use crate::geometry::{Center, Orientation};
 use crate::value::{NumArray, Value};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde::de::value::{Error as WordError, StrDeserializer};
 use std::path::PathBuf;
