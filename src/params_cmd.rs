@@ -181,3 +181,85 @@ fn unknown(registry: &Registry, name: &str) -> UnknownName {
     let near = nearest(name, known.iter().map(String::as_str)).map(str::to_owned);
     UnknownName { name: name.to_owned(), near }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use ptystream_common::params::ParamDefault as D;
+    use ptystream_common::source::SourceError;
+    use std::path::Path;
+    use std::sync::Arc;
+
+    const HDF5: &[ParamDecl] = &[
+        ParamDecl::new("intensities.key", &[ParamType::Str], D::None, "Dataset."),
+        ParamDecl::new("mask", &[ParamType::Group], D::None, "The mask."),
+        ParamDecl::new("mask.invert", &[ParamType::Bool], D::Bool(false), "Whether 0 is good."),
+    ];
+    const MOONFLOWER: &[ParamDecl] =
+        &[ParamDecl::new("density", &[ParamType::Float], D::Float(0.2), "Step.").level(1)];
+
+    fn registry() -> Registry {
+        let mut registry = Registry::new();
+        for (name, aliases, params) in [
+            ("hdf5", &["Hdf5Loader"][..], HDF5),
+            ("moonflower", &["MoonFlowerScan"][..], MOONFLOWER),
+        ] {
+            let open = Arc::new(|_: &_| Err(SourceError::input("a test never opens a source")));
+            registry.add(SourceKind {
+                name,
+                aliases,
+                help: "A source of this test.",
+                params,
+                open,
+            });
+        }
+        registry
+    }
+
+    #[test]
+    fn parameters_are_described_by_name_and_level() {
+        let registry = registry();
+        let describe = |name: Option<&str>, level| describe(&registry, name, level);
+        let rebin = describe(Some("data.rebin"), 0).expect("a parameter");
+        assert!(rebin.contains("[data.rebin]\n") && rebin.contains("uplim     = 32\n"), "{rebin}");
+        assert_eq!(describe(Some("rebin"), 0), Ok(rebin));
+        let all = describe(None, 0).expect("all");
+        assert!(all.contains("[data.energy]") && !all.contains("[data.rebin]"), "{all}");
+        assert!(describe(None, 2).expect("all").contains("[pipeline.window]"));
+        let group = describe(Some("mask"), 0).expect("a group");
+        assert!(group.contains("[data.mask.invert]") && !group.contains("intensities"), "{group}");
+        let source = describe(Some("MoonFlowerScan"), 1).expect("a source");
+        assert!(source.contains("[data.density]") && !source.contains("[data.rebin]"), "{source}");
+        let text = describe(Some("rebinn"), 0).expect_err("a fault").to_string();
+        assert_eq!(text, "no parameter, block or source 'rebinn'; did you mean 'data.rebin'?");
+    }
+
+    #[test]
+    fn the_schema_knows_every_key() {
+        let schema = json_schema(&registry());
+        let data = &schema["properties"]["data"]["properties"];
+        let names = data["name"]["enum"].as_array().map(Vec::len);
+        assert_eq!(names, Some(4));
+        assert!(data["mask"]["properties"]["invert"].is_object());
+        assert!(data["density"].is_object());
+        assert!(schema["properties"]["pipeline"]["properties"]["window"].is_object());
+    }
+
+    #[test]
+    fn the_documentation_is_made_from_the_declarations() {
+        let file = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/parameters.md"));
+        let made = document(&Registry::new());
+        if std::env::var_os("PTYSTREAM_BLESS").is_some_and(|v| v == "1") {
+            std::fs::write(file, &made).expect("docs/parameters.md can be written");
+        }
+        let stands = std::fs::read_to_string(file).unwrap_or_default();
+        assert!(
+            stands == made,
+            "docs/parameters.md is old; PTYSTREAM_BLESS=1 cargo test -p ptystream --lib"
+        );
+        let with_sources = document(&registry());
+        assert!(with_sources.contains("## `[data]` of the source `hdf5`\n"));
+        assert!(with_sources.contains("| `mask.invert` | bool | `False` |"));
+    }
+}

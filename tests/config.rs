@@ -2,8 +2,8 @@
 
 use ptystream::config::{
     Config, ConfigArgs, ConfigError, ConfigErrors, Origin, Surroundings, load, load_in,
+    load_pipeline,
 };
-use ptystream::params_cmd::{describe, document, json_schema};
 use ptystream_common::codec::Compression;
 use ptystream_common::error::{Failure, Kind};
 use ptystream_common::geometry::Center;
@@ -248,6 +248,19 @@ fn each_kind_of_bad_value_has_its_text() {
 }
 
 #[test]
+fn a_role_without_data_loads_only_its_pipeline() {
+    let desk = Desk::new();
+    let text = "[data]\nnonsense = 1\n[pipeline]\nthreads = 2\n";
+    let file = Some(desk.write("c.toml", text));
+    let args = ConfigArgs { file, ..sets(&["pipeline.window=4"]) };
+    let pipeline = load_pipeline(&args).expect("a pipeline");
+    let expected = PipelineParams { threads: Some(2), window: 4, ..PipelineParams::default() };
+    assert_eq!(pipeline, expected);
+    let text = load_pipeline(&sets(&["pipeline.windw=4"])).expect_err("a fault").to_string();
+    assert_eq!(text, "--set: unknown key 'pipeline.windw'; did you mean 'pipeline.window'?");
+}
+
+#[test]
 fn a_source_must_be_named_and_known() {
     let text = flags(&[]).expect_err("a fault").to_string();
     assert!(text.starts_with("data.name is missing"), "{text}");
@@ -456,50 +469,4 @@ fn the_effective_tree_shows_origins_and_loads_again() {
     let again = desk.load(&shown, &[]).expect("the effective tree");
     assert_eq!(again.data, config.data);
     assert_eq!(again.pipeline, config.pipeline);
-}
-
-#[test]
-fn parameters_are_described_by_name_and_level() {
-    let registry = registry();
-    let describe = |name: Option<&str>, level| describe(&registry, name, level);
-    let rebin = describe(Some("data.rebin"), 0).expect("a parameter");
-    assert!(rebin.contains("[data.rebin]\n") && rebin.contains("uplim     = 32\n"), "{rebin}");
-    assert_eq!(describe(Some("rebin"), 0), Ok(rebin));
-    let all = describe(None, 0).expect("all");
-    assert!(all.contains("[data.energy]") && !all.contains("[data.rebin]"), "{all}");
-    assert!(describe(None, 2).expect("all").contains("[pipeline.window]"));
-    let group = describe(Some("mask"), 0).expect("a group");
-    assert!(group.contains("[data.mask.invert]") && !group.contains("intensities"), "{group}");
-    let source = describe(Some("MoonFlowerScan"), 1).expect("a source");
-    assert!(source.contains("[data.density]") && !source.contains("[data.rebin]"), "{source}");
-    let text = describe(Some("rebinn"), 0).expect_err("a fault").to_string();
-    assert_eq!(text, "no parameter, block or source 'rebinn'; did you mean 'data.rebin'?");
-}
-
-#[test]
-fn the_schema_knows_every_key() {
-    let schema = json_schema(&registry());
-    let data = &schema["properties"]["data"]["properties"];
-    let names = data["name"]["enum"].as_array().map(Vec::len);
-    assert_eq!(names, Some(6));
-    assert!(data["mask"]["properties"]["invert"].is_object());
-    assert!(data["path"].is_object() && data["density"].is_object());
-    assert!(schema["properties"]["pipeline"]["properties"]["window"].is_object());
-}
-
-#[test]
-fn the_documentation_is_made_from_the_declarations() {
-    let file = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/parameters.md"));
-    let made = document(&Registry::new());
-    if std::env::var_os("PTYSTREAM_BLESS").is_some_and(|v| v == "1") {
-        std::fs::write(file, &made).expect("docs/parameters.md can be written");
-    }
-    let stands = std::fs::read_to_string(file).unwrap_or_default();
-    assert!(
-        stands == made,
-        "docs/parameters.md is old; PTYSTREAM_BLESS=1 cargo test --test config"
-    );
-    let with_sources = document(&registry());
-    assert!(with_sources.contains("## `[data]` of the source `hdf5`\n"));
-    assert!(with_sources.contains("| `mask.invert` | bool | `False` |"));
 }

@@ -50,6 +50,8 @@ pub(super) fn from_env(
 }
 
 /// Parses a value as TOML, JSON or Python would write it; a bare word is a text.
+///
+/// A brace in front may open a placeholder, so what is no table is a text too.
 fn parse(text: &str) -> Result<Value, String> {
     let text = text.trim();
     match text {
@@ -67,7 +69,7 @@ fn parse(text: &str) -> Result<Value, String> {
     if let Some(inner) = text.strip_prefix('(').and_then(|t| t.strip_suffix(')')) {
         return parse(&format!("[{inner}]"));
     }
-    if text.starts_with(['[', '{', '"', '\'']) {
+    if text.starts_with(['[', '"', '\'']) {
         return Err(format!(
             "{text} is neither TOML nor JSON; close what is open, quote texts in lists"
         ));
@@ -96,6 +98,7 @@ mod tests {
         assert_eq!(value("None"), Value::None);
         assert_eq!(value("null"), Value::None);
         assert_eq!(value("out/a=b.ptyd"), Value::Str("out/a=b.ptyd".into()));
+        assert_eq!(value("{scan:06}.ptyd"), Value::Str("{scan:06}.ptyd".into()));
         assert_eq!(value("\"7\""), Value::Str("7".into()));
         assert_eq!(value("{\"file\": \"a.h5\"}").get("file"), Some(&Value::Str("a.h5".into())));
         assert_eq!(value("{ file = 'a.h5' }").get("file"), Some(&Value::Str("a.h5".into())));

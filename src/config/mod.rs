@@ -164,6 +164,24 @@ impl Config {
 /// # Errors
 /// All faults at once, each with key, origin and cure.
 pub fn load(args: &ConfigArgs, registry: &Registry) -> Result<Config, ConfigErrors> {
+    load_in(args, registry, &surroundings()?)
+}
+
+/// Loads only the `[pipeline]` block, for roles that are told of their data by others.
+///
+/// # Errors
+/// All faults at once; what stands in `[data]` is not judged.
+pub fn load_pipeline(args: &ConfigArgs) -> Result<PipelineParams, ConfigErrors> {
+    let mut layers = Layers::gather(args, &surroundings()?)?;
+    let pipeline = layers.resolve_pipeline(args.live_default);
+    let pipeline = layers.typed("pipeline", pipeline, |tree, _| PipelineParams::from_tree(&tree));
+    match pipeline {
+        Some(pipeline) if layers.errors.is_empty() => Ok(pipeline),
+        _ => Err(ConfigErrors(layers.errors)),
+    }
+}
+
+fn surroundings() -> Result<Surroundings, ConfigError> {
     let folder = std::env::current_dir().map_err(|e| ConfigError::File {
         file: PathBuf::from("."),
         text: "the working folder cannot be found".to_owned(),
@@ -171,7 +189,7 @@ pub fn load(args: &ConfigArgs, registry: &Registry) -> Result<Config, ConfigErro
     })?;
     let text = |v: std::ffi::OsString| v.to_string_lossy().into_owned();
     let variables = std::env::vars_os().map(|(k, v)| (text(k), text(v))).collect();
-    load_in(args, registry, &Surroundings { folder, variables })
+    Ok(Surroundings { folder, variables })
 }
 
 /// Loads a configuration as [`load`] does, in given surroundings.
