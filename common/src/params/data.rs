@@ -83,7 +83,7 @@ pub const DATA: &[ParamDecl] = &[
         "Theoretical positions, a list of (y, x).",
     )
     .unit("m")
-    .doc("Takes the place of `num_frames`: there are as many frames as positions here. Positions that the source delivers stay in force for the frames they belong to.")
+    .doc("There are then as many frames as positions here, whatever `num_frames` says. They take the place of the source's list of positions, but not of positions that come with the frames themselves.")
     .cure("give a list of pairs (y, x) in metres")
     .level(2),
     ParamDecl::new("num_frames", INT_OR_NONE, D::None, "How many frames are prepared at most.")

@@ -73,7 +73,7 @@ pub fn markdown(decls: &[ParamDecl]) -> String {
             format!("`{}`", decl.name),
             decl.type_names(),
             format!("`{}`", Value::from(decl.default)),
-            decl.range().trim().to_owned(),
+            decl.range().trim_start().trim_start_matches("of ").to_owned(),
             decl.unit.to_owned(),
             decl.level.to_string(),
             format!("{}{choices}{doc}", decl.help),

@@ -8,7 +8,7 @@
 //! | `data`, `pipeline` | the declarations of the two blocks |
 //! | `check` | one value against its declaration |
 //! | `tree` | nested blocks to dotted keys and back, unknown keys, the nearest known name |
-//! | `typed`, `build` | the structs that the roles receive, and how they come from a checked tree |
+//! | `typed`, `build`, `read` | the structs that the roles receive, and how they come from a checked tree |
 //! | `describe`, `schema` | the declarations for people and for editors |
 
 mod build;
@@ -16,6 +16,7 @@ mod check;
 mod data;
 mod describe;
 mod pipeline;
+mod read;
 mod schema;
 mod tree;
 mod typed;

@@ -160,8 +160,11 @@ mod tests {
         for masks in [MASKS.to_vec(), MASKS.iter().rev().copied().collect()] {
             let schema = block_schema(&masks);
             let variants = schema["properties"]["mask"]["anyOf"].as_array();
-            let groups: Vec<_> =
-                variants.into_iter().flatten().filter_map(|v| v["properties"].as_object()).collect();
+            let groups: Vec<_> = variants
+                .into_iter()
+                .flatten()
+                .filter_map(|v| v["properties"].as_object())
+                .collect();
             assert_eq!(groups.len(), 1, "{schema}");
             assert!(groups[0].contains_key("file") && groups[0].contains_key("key"), "{schema}");
             assert!(schema.to_string().contains("\"One.\""), "{schema}");
