@@ -1,1 +1,16 @@
-//! The worker.
+//! The worker of ptystream: prepares raw frames as ptypy's `PtyScan` does.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`prepare`] | from raw frames to HDF5 chunks of data and weights |
+//! | [`plan`] | a plan checked against its arrays |
+//! | [`center`] | centres of mass for the automatic centre |
+//! | [`error`] | what can be wrong with a frame or a plan |
+
+pub mod center;
+pub mod error;
+pub mod plan;
+pub mod prepare;
+
+pub use error::PrepareError;
+pub use prepare::{PreparedBatch, Preparer};
