@@ -1,1 +1,350 @@
 //! Reads of HDF5 files that others wrote.
+//!
+//! Opening a dataset already checks what would fail, or read as zeros, much later: that the key is
+//! there, that items are of a pixel type, and that the sources of a virtual dataset exist.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`storage`] | where the bytes of a dataset lie, and raw chunks |
+//! | `keys` | the keys of a file that come nearest to a wrong one |
+//! | `virtuals` | the check of virtual datasets |
+
+mod keys;
+pub mod storage;
+mod virtuals;
+
+use crate::dtype::Dtype;
+use crate::frame::Array;
+use hdf5::datatype::ByteOrder;
+use hdf5::types::{FloatSize, IntSize, TypeDescriptor};
+use hdf5::{Hyperslab, SliceOrIndex};
+use std::fs::File as PlainFile;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// Why something cannot be read from an HDF5 file.
+#[derive(Debug, thiserror::Error)]
+#[must_use]
+pub enum ReadError {
+    /// No such file.
+    #[error("'{}' is missing", path.display())]
+    Missing {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// The system refuses to read the file.
+    #[error("'{}' cannot be read", path.display())]
+    Unreadable {
+        /// Which file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file has no HDF5 signature.
+    #[error("'{}' is not an HDF5 file", path.display())]
+    NotHdf5 {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// The library refuses the file.
+    #[error("'{}' cannot be opened: it is cut off, damaged, or open for writing elsewhere", path.display())]
+    Open {
+        /// Which file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: hdf5::Error,
+    },
+    /// No object under this key.
+    #[error("no dataset '{key}' in '{}'{}", path.display(), keys::hint(near))]
+    Key {
+        /// Which file.
+        path: PathBuf,
+        /// What was looked for.
+        key: String,
+        /// Keys of datasets that come near.
+        near: Vec<String>,
+    },
+    /// The key names a group.
+    #[error("'{key}' in '{}' is a group, not a dataset{}", path.display(), keys::hint(near))]
+    Group {
+        /// Which file.
+        path: PathBuf,
+        /// What was looked for.
+        key: String,
+        /// Keys of datasets in or near it.
+        near: Vec<String>,
+    },
+    /// Items are of no pixel type.
+    #[error("'{key}' in '{}' holds items of type {what}; integers up to 32 bit, int64, float32, float64 and bool can be read", path.display())]
+    Type {
+        /// Which file.
+        path: PathBuf,
+        /// Which dataset.
+        key: String,
+        /// Their type.
+        what: String,
+    },
+    /// Chunks are compressed by something unknown.
+    #[error("'{key}' in '{}' is compressed with HDF5 filter {id}, which is not installed; install its plugin, set HDF5_PLUGIN_PATH, or repack the file with gzip", path.display())]
+    Filter {
+        /// Which file.
+        path: PathBuf,
+        /// Which dataset.
+        key: String,
+        /// The filter's registered number.
+        id: i32,
+    },
+    /// A source of a virtual dataset is missing.
+    #[error("virtual dataset '{key}' in '{}' takes from {missing}: it would read as zeros; bring that file to where the virtual dataset expects it", path.display())]
+    Virtual {
+        /// Which file.
+        path: PathBuf,
+        /// Which dataset.
+        key: String,
+        /// What it takes from, and what is wrong with it.
+        missing: String,
+    },
+    /// The library refuses to read the items.
+    #[error("'{key}' in '{}' cannot be read", path.display())]
+    Items {
+        /// Which file.
+        path: PathBuf,
+        /// Which dataset.
+        key: String,
+        /// The cause.
+        #[source]
+        source: hdf5::Error,
+    },
+}
+
+/// An HDF5 file, open for reading.
+#[derive(Clone, Debug)]
+pub struct H5File {
+    path: PathBuf,
+    file: hdf5::File,
+}
+
+impl H5File {
+    /// Opens a file for reading.
+    ///
+    /// # Errors
+    /// [`ReadError`] that says whether it is missing, unreadable, no HDF5 file, or damaged.
+    pub fn open(path: &Path) -> Result<Self, ReadError> {
+        let unreadable = |source: std::io::Error| match source.kind() {
+            std::io::ErrorKind::NotFound => ReadError::Missing { path: path.to_owned() },
+            _ => ReadError::Unreadable { path: path.to_owned(), source },
+        };
+        let mut plain = PlainFile::open(path).map_err(unreadable)?;
+        let file = match hdf5::File::open(path) {
+            Ok(file) => file,
+            Err(source) => {
+                let mut start = [0; 8];
+                let whole = plain.read_exact(&mut start);
+                return Err(match whole {
+                    Err(e) if e.kind() != std::io::ErrorKind::UnexpectedEof => unreadable(e),
+                    Ok(()) if start == *b"\x89HDF\r\n\x1a\n" => {
+                        ReadError::Open { path: path.to_owned(), source }
+                    }
+                    _ => ReadError::NotHdf5 { path: path.to_owned() },
+                });
+            }
+        };
+        Ok(Self { path: path.to_owned(), file })
+    }
+
+    /// Returns the path under which it was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Opens a dataset.
+    ///
+    /// # Errors
+    /// [`ReadError::Key`] with the nearest keys, [`ReadError::Group`], [`ReadError::Type`],
+    /// [`ReadError::Virtual`].
+    pub fn dataset(&self, key: &str) -> Result<H5Dataset, ReadError> {
+        self.dataset_at_depth(key, 0)
+    }
+
+    fn dataset_at_depth(&self, key: &str, depth: usize) -> Result<H5Dataset, ReadError> {
+        let (path, name) = (self.path.clone(), key.to_owned());
+        let Ok(dataset) = self.file.dataset(key) else {
+            let near = keys::nearest(&self.file, key);
+            return Err(match self.file.group(key) {
+                Ok(_) => ReadError::Group { path, key: name, near },
+                Err(_) => ReadError::Key { path, key: name, near },
+            });
+        };
+        let items = |source| ReadError::Items { path: path.clone(), key: name.clone(), source };
+        let datatype = dataset.dtype().map_err(items)?;
+        let dtype = pixel_type(&datatype).map_err(|what| ReadError::Type {
+            path: path.clone(),
+            key: name.clone(),
+            what,
+        })?;
+        let swapped = dtype.size() > 1 && datatype.byte_order() != ByteOrder::LittleEndian;
+        let space = dataset.space().map_err(items)?;
+        if space.is_null() {
+            let what = "nothing (a null dataspace)".to_owned();
+            return Err(ReadError::Type { path, key: name, what });
+        }
+        if dataset.layout() == hdf5::dataset::Layout::Virtual {
+            virtuals::check(self, &dataset, key, depth)?;
+        }
+        let shape = space.shape();
+        Ok(H5Dataset { path, key: name, dataset, dtype, swapped, shape })
+    }
+}
+
+/// A dataset of pixels, positions, or a scalar.
+#[derive(Clone, Debug)]
+pub struct H5Dataset {
+    path: PathBuf,
+    key: String,
+    dataset: hdf5::Dataset,
+    dtype: Dtype,
+    /// Items are not little-endian in the file.
+    swapped: bool,
+    shape: Vec<usize>,
+}
+
+impl H5Dataset {
+    /// Returns the path of the file in which it was looked up.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Returns the key under which it was looked up.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// Returns the type of its items.
+    pub fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    /// Returns its extents; none for a scalar.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// Returns the files in which the items lie: behind links and virtual datasets too.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let mut files = virtuals::files(&self.dataset);
+        files.push(self.dataset.filename().into());
+        files.sort();
+        files.dedup();
+        files
+    }
+
+    /// Reads all items.
+    ///
+    /// # Errors
+    /// [`ReadError::Filter`], [`ReadError::Items`].
+    pub fn read(&self) -> Result<Array, ReadError> {
+        let zeros = vec![0; self.shape.len()];
+        self.read_slab(&zeros, &self.shape)
+    }
+
+    /// Reads `count` items along each axis from `start` on.
+    ///
+    /// # Errors
+    /// [`ReadError::Filter`], [`ReadError::Items`]; the latter also if the slab is not inside.
+    pub fn read_slab(&self, start: &[usize], count: &[usize]) -> Result<Array, ReadError> {
+        self.ensure_decodable()?;
+        let data = self.slab(start, count).map_err(|source| self.items(source))?;
+        Ok(Array { dtype: self.dtype, shape: count.to_vec(), data: data.into() })
+    }
+
+    fn items(&self, source: hdf5::Error) -> ReadError {
+        ReadError::Items { path: self.path.clone(), key: self.key.clone(), source }
+    }
+
+    fn slab(&self, start: &[usize], count: &[usize]) -> Result<Vec<u8>, hdf5::Error> {
+        let inside = start.len() == self.shape.len()
+            && count.len() == self.shape.len()
+            && (0..start.len())
+                .all(|a| start[a].checked_add(count[a]).is_some_and(|end| end <= self.shape[a]));
+        if !inside {
+            return Err(
+                format!("{count:?} items from {start:?} on are not in {:?}", self.shape).into()
+            );
+        }
+        let mut data = vec![0u8; count.iter().product::<usize>() * self.dtype.size()];
+        if data.is_empty() {
+            return Ok(data);
+        }
+        let memory = memory_type(self.dtype)?;
+        let spaces =
+            if start.is_empty() {
+                None
+            } else {
+                let slices = start.iter().zip(count).map(|(&start, &count)| {
+                    SliceOrIndex::SliceCount { start, step: 1, count, block: 1 }
+                });
+                let slab = Hyperslab::from(slices.collect::<Vec<_>>());
+                Some((hdf5::Dataspace::try_new(count)?, self.dataset.space()?.select(slab)?))
+            };
+        let (in_memory, in_file) = spaces
+            .as_ref()
+            .map_or((hdf5_sys::h5s::H5S_ALL, hdf5_sys::h5s::H5S_ALL), |(memory, file)| {
+                (memory.id(), file.id())
+            });
+        hdf5::sync::sync(|| {
+            // SAFETY: all identifiers are alive, `data` holds exactly the selected items of the
+            // memory type, which has no pointers in it, and the library's lock is held.
+            hdf5::h5check(unsafe {
+                hdf5_sys::h5d::H5Dread(
+                    self.dataset.id(),
+                    memory.id(),
+                    in_memory,
+                    in_file,
+                    hdf5_sys::h5p::H5P_DEFAULT,
+                    data.as_mut_ptr().cast(),
+                )
+            })
+        })?;
+        Ok(data)
+    }
+}
+
+/// Finds the pixel type of an HDF5 type, or names what it is instead.
+fn pixel_type(datatype: &hdf5::Datatype) -> Result<Dtype, String> {
+    let descriptor = datatype.to_descriptor().map_err(|_| datatype.to_string())?;
+    Ok(match descriptor {
+        TypeDescriptor::Boolean => Dtype::Bool,
+        TypeDescriptor::Unsigned(IntSize::U1) => Dtype::U8,
+        TypeDescriptor::Unsigned(IntSize::U2) => Dtype::U16,
+        TypeDescriptor::Unsigned(IntSize::U4) => Dtype::U32,
+        TypeDescriptor::Integer(IntSize::U1) => Dtype::I8,
+        TypeDescriptor::Integer(IntSize::U2) => Dtype::I16,
+        TypeDescriptor::Integer(IntSize::U4) => Dtype::I32,
+        TypeDescriptor::Integer(IntSize::U8) => Dtype::I64,
+        TypeDescriptor::Float(FloatSize::U4) => Dtype::F32,
+        TypeDescriptor::Float(FloatSize::U8) => Dtype::F64,
+        other => return Err(other.to_string()),
+    })
+}
+
+fn memory_type(dtype: Dtype) -> Result<hdf5::Datatype, hdf5::Error> {
+    use hdf5::Datatype as T;
+    match dtype {
+        Dtype::Bool => T::from_type::<bool>(),
+        Dtype::U8 => T::from_type::<u8>(),
+        Dtype::U16 => T::from_type::<u16>(),
+        Dtype::U32 => T::from_type::<u32>(),
+        Dtype::I8 => T::from_type::<i8>(),
+        Dtype::I16 => T::from_type::<i16>(),
+        Dtype::I32 => T::from_type::<i32>(),
+        Dtype::I64 => T::from_type::<i64>(),
+        Dtype::F32 => T::from_type::<f32>(),
+        Dtype::F64 => T::from_type::<f64>(),
+    }
+}
+
+// Memory types above are native ones.
+#[cfg(not(target_endian = "little"))]
+compile_error!("arrays are little-endian in memory");

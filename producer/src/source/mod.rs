@@ -6,7 +6,7 @@
 //! | [`hdf5`] | frames, positions and what belongs to them by keys of HDF5 files | `Hdf5Loader` |
 //! | [`moonflower`] | a simulated scan | `MoonFlowerScan` |
 
-//pub mod hdf5;
+pub mod hdf5;
 mod keys;
 pub mod moonflower;
 pub mod npy;
@@ -19,7 +19,7 @@ use ptystream_common::source::Registry;
 pub fn builtin() -> Registry {
     let mut registry = Registry::new();
     registry.add(numpy::kind());
-    //registry.add(hdf5::kind());
+    registry.add(hdf5::kind());
     registry.add(moonflower::kind());
     registry
 }

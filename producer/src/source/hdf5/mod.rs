@@ -1,1 +1,328 @@
-//! placeholder
+//! Frames, positions and what belongs to them, by keys of HDF5 files (NeXus, CXI, any other).
+//!
+//! | what | shape |
+//! |---|---|
+//! | `intensities` | `[n, rows, cols]` or `[slow, fast, rows, cols]`, C order: the fast axis runs first |
+//! | `positions` | as the leading axes of the frames; a list; two 1-D axes that are meshed |
+//! | `mask` | as a frame, or as all frames; 1 is good (`invert`: 0 is good) |
+//! | `darkfield`, `flatfield` | as a frame; also `[1, rows, cols]` |
+//! | `recorded_energy`, `_distance`, `_psize` | one value |
+//!
+//! Position = (slow × slow_multiplier, fast × fast_multiplier) in metres. A file that is not named
+//! is `intensities.file`.
+//!
+//! # Source
+//! ptypy `experiment/hdf5_loader.py`, `Hdf5Loader`. As there: positions stay `float32` if both axes
+//! are; weights have the mask's type (bool inverted: `int64`), and are `int64` ones without a mask;
+//! distance and pixel size are multiplied in the type of their dataset, energy in double precision.
+//! Otherwise than there: frames are handed on whole and cropped by the preparation; `invert` makes
+//! every value above 1 bad (there it wraps around to a good one in unsigned types).
+
+mod belongings;
+mod frames;
+mod positions;
+
+use super::keys::{Keys, wrong};
+use super::stamp::stamp;
+use frames::Frames;
+use ptystream_common::error::chain;
+use ptystream_common::frame::{Array, FrameForm, Loaded};
+use ptystream_common::h5::read::{H5Dataset, H5File};
+use ptystream_common::index::Index;
+use ptystream_common::params::{ParamDecl, ParamDefault, ParamType};
+use ptystream_common::source::{
+    Check, Common, Recorded, Source, SourceError, SourceKind, SourceSpec,
+};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+const FILE: &[ParamType] = &[ParamType::InputPath, ParamType::None];
+const KEY: &[ParamType] = &[ParamType::Str, ParamType::None];
+const COLUMN: &[ParamType] = &[ParamType::Int, ParamType::None];
+const FACTOR: &[ParamType] = &[ParamType::Float];
+
+const fn file(name: &'static str, help: &'static str) -> ParamDecl {
+    ParamDecl::new(name, FILE, ParamDefault::None, help)
+}
+
+const fn key(name: &'static str, help: &'static str) -> ParamDecl {
+    ParamDecl::new(name, KEY, ParamDefault::None, help)
+}
+
+const fn factor(name: &'static str, default: f64, help: &'static str) -> ParamDecl {
+    ParamDecl::new(name, FACTOR, ParamDefault::Float(default), help)
+}
+
+const fn column(name: &'static str, help: &'static str) -> ParamDecl {
+    ParamDecl::new(name, COLUMN, ParamDefault::None, help).limits(Some(0.0), None).level(1)
+}
+
+static PARAMS: &[ParamDecl] = &[
+    file("intensities.file", "HDF5 file with the frames"),
+    key("intensities.key", "Dataset of the frames, (n, rows, cols) or (slow, fast, rows, cols)"),
+    file("positions.file", "HDF5 file with the positions; None: intensities.file"),
+    key("positions.slow_key", "Dataset of the positions along the slow axis (y)"),
+    key("positions.fast_key", "Dataset of the positions along the fast axis (x)"),
+    column(
+        "positions.slow_index",
+        "Column of the slow dataset's last axis; None: the dataset as it is",
+    ),
+    column(
+        "positions.fast_index",
+        "Column of the fast dataset's last axis; None: the dataset as it is",
+    ),
+    factor("positions.slow_multiplier", 1.0, "Makes metres of the slow positions"),
+    factor("positions.fast_multiplier", 1.0, "Makes metres of the fast positions"),
+    file("mask.file", "HDF5 file with the mask; None: intensities.file"),
+    key("mask.key", "Dataset of the mask, as one frame or as all frames; 1 is good"),
+    ParamDecl::new(
+        "mask.invert",
+        &[ParamType::Bool],
+        ParamDefault::Bool(false),
+        "Whether 0 is good in the mask, as in CXI files",
+    ),
+    file("darkfield.file", "HDF5 file with the dark frame; None: intensities.file").level(1),
+    key("darkfield.key", "Dataset of the dark frame, subtracted from each frame").level(1),
+    file("flatfield.file", "HDF5 file with the flat frame; None: intensities.file").level(1),
+    key("flatfield.key", "Dataset of the flat frame, by which each frame is divided").level(1),
+    file("recorded_energy.file", "HDF5 file with the photon energy; None: intensities.file"),
+    key("recorded_energy.key", "Dataset of the photon energy"),
+    factor("recorded_energy.multiplier", 1.0, "Makes keV of the recorded energy").unit("keV"),
+    factor("recorded_energy.offset", 0.0, "Added to the recorded energy once it is in keV")
+        .unit("keV")
+        .level(2),
+    file(
+        "recorded_distance.file",
+        "HDF5 file with the distance to the detector; None: intensities.file",
+    ),
+    key("recorded_distance.key", "Dataset of the distance to the detector"),
+    factor("recorded_distance.multiplier", 1.0, "Makes metres of the recorded distance").unit("m"),
+    file("recorded_psize.file", "HDF5 file with the detector's pixel size; None: intensities.file"),
+    key("recorded_psize.key", "Dataset of the detector's pixel size"),
+    factor("recorded_psize.multiplier", 1.0, "Makes metres of the recorded pixel size").unit("m"),
+];
+
+/// Returns the registry's entry of this source.
+pub fn kind() -> SourceKind {
+    SourceKind {
+        name: "hdf5",
+        aliases: &["Hdf5Loader"],
+        help: "reads frames, positions and what belongs to them by keys of HDF5 files",
+        params: PARAMS,
+        open: Arc::new(|spec| Ok(Box::new(Hdf5Source::open(spec)?))),
+    }
+}
+
+/// The files of one scan, each opened once.
+struct Files {
+    spec: SourceSpec,
+    open: HashMap<PathBuf, H5File>,
+}
+
+impl Files {
+    /// Opens the dataset that `<group>.file` and `<group>.<name>` give; `None` if no key is given.
+    fn dataset(&mut self, group: &str, name: &str) -> Result<Option<H5Dataset>, SourceError> {
+        let (file_name, key_name) = (format!("{group}.file"), format!("{group}.{name}"));
+        let keys = Keys(&self.spec);
+        let Some(key) = keys.text(&key_name)? else {
+            return match keys.text(&file_name)? {
+                Some(_) => Err(wrong(&key_name, format!("is needed with data.{file_name}"))),
+                None => Ok(None),
+            };
+        };
+        let path = match keys.input_path(&file_name)? {
+            Some(path) => path,
+            None => keys
+                .input_path("intensities.file")?
+                .ok_or_else(|| wrong(&file_name, "is needed: an HDF5 file"))?,
+        };
+        let fail = |e| SourceError::input(format!("data.{key_name}: {}", chain(&e)));
+        let file = match self.open.get(&path) {
+            Some(file) => file.clone(),
+            None => {
+                let opened = H5File::open(&path)
+                    .map_err(|e| SourceError::input(format!("data.{file_name}: {}", chain(&e))))?;
+                self.open.insert(path, opened.clone());
+                opened
+            }
+        };
+        file.dataset(key).map(Some).map_err(fail)
+    }
+}
+
+/// Frames and positions in HDF5 files.
+pub struct Hdf5Source {
+    files: Files,
+    frames: Frames,
+    /// A mask of the shape of all frames.
+    masks: Option<Frames>,
+    invert: bool,
+    warnings: Vec<String>,
+}
+
+impl Hdf5Source {
+    /// Opens the frames and the mask; the rest when it is asked for.
+    ///
+    /// # Errors
+    /// [`SourceError::Param`] for a key that is not given, [`SourceError::Input`] naming file and
+    /// key for what is not there or of the wrong shape.
+    pub fn open(spec: &SourceSpec) -> Result<Self, SourceError> {
+        let mut files = Files { spec: spec.clone(), open: HashMap::new() };
+        let dataset = files
+            .dataset("intensities", "key")?
+            .ok_or_else(|| wrong("intensities.key", "is needed: the dataset of the frames"))?;
+        let frames = Frames::open(dataset, "data.intensities.key")?;
+        let masks = match files.dataset("mask", "key")? {
+            Some(mask) if mask.shape() == frames.dataset().shape() => {
+                Some(Frames::open(mask, "data.mask.key")?)
+            }
+            Some(mask) => {
+                belongings::ensure_frame_shaped(&mask, "data.mask.key", &frames)?;
+                None
+            }
+            None => None,
+        };
+        let invert = Keys(spec).flag("mask.invert", false)?;
+        Ok(Self { files, frames, masks, invert, warnings: Vec::new() })
+    }
+
+    fn frame_shaped(&mut self, group: &str) -> Result<Option<Array>, SourceError> {
+        let Some(dataset) = self.files.dataset(group, "key")? else { return Ok(None) };
+        let name = format!("data.{group}.key");
+        belongings::ensure_frame_shaped(&dataset, &name, &self.frames)?;
+        let mut array =
+            dataset.read().map_err(|e| SourceError::input(format!("{name}: {}", chain(&e))))?;
+        array.shape = self.frames.form().shape.to_vec();
+        Ok(Some(array))
+    }
+}
+
+impl Source for Hdf5Source {
+    /// Returns the positions of all frames, `float32` or `float64`; `None` if no keys are given but
+    /// theoretical positions are.
+    ///
+    /// # Errors
+    /// [`SourceError::Input`] if positions and frames do not fit together, or one is NaN.
+    fn load_positions(&mut self) -> Result<Option<Array>, SourceError> {
+        let slow = self.files.dataset("positions", "slow_key");
+        let fast = self.files.dataset("positions", "fast_key");
+        let keys = Keys(&self.files.spec);
+        match (slow, fast) {
+            (Ok(Some(slow)), Ok(Some(fast))) => {
+                positions::load(keys, &slow, &fast, &self.frames).map(Some)
+            }
+            (Ok(None), Ok(None)) if keys.has("positions_theory") => Ok(None),
+            (Err(e), _) | (_, Err(e)) => Err(e),
+            (Ok(None), _) => Err(wrong("positions.slow_key", "is needed: the dataset of y")),
+            (_, Ok(None)) => Err(wrong("positions.fast_key", "is needed: the dataset of x")),
+        }
+    }
+
+    /// Returns the mask, or `int64` ones; `None` if every frame has a mask of its own.
+    fn load_weight(&mut self) -> Result<Option<Array>, SourceError> {
+        if self.masks.is_some() {
+            return Ok(None);
+        }
+        let shape = self.frames.form().shape;
+        let Some(mask) = self.frame_shaped("mask")? else {
+            return Ok(Some(Array::from_items(&shape, &vec![1i64; shape[0] * shape[1]])));
+        };
+        let (weight, notes) = belongings::weight(mask, self.invert);
+        self.warnings.extend(notes);
+        Ok(Some(weight))
+    }
+
+    fn load_common(&mut self) -> Result<Common, SourceError> {
+        let dark = self.frame_shaped("darkfield")?;
+        let flat = self.frame_shaped("flatfield")?;
+        Ok(Common { dark, flat, other: BTreeMap::new() })
+    }
+
+    fn check(
+        &mut self,
+        frames: usize,
+        start: usize,
+        num_frames: Option<usize>,
+    ) -> Result<Check, SourceError> {
+        let total = num_frames.unwrap_or(usize::MAX).min(self.frames.len());
+        Ok(Check { accessible: frames.min(total.saturating_sub(start)), end_of_scan: None })
+    }
+
+    /// Reads frames as they are stored where a worker can decode them, decoded otherwise.
+    fn load(&mut self, indices: &[Index]) -> Result<Vec<Loaded>, SourceError> {
+        let invert = self.invert;
+        indices
+            .iter()
+            .map(|&index| {
+                let frame = self.frames.load(index)?;
+                let weights = match &mut self.masks {
+                    Some(masks) => Some(belongings::weight(masks.decoded(index)?, invert).0),
+                    None => None,
+                };
+                Ok(Loaded { index, frame, position: None, weights })
+            })
+            .collect()
+    }
+
+    fn frame_form(&mut self) -> Result<FrameForm, SourceError> {
+        Ok(self.frames.form())
+    }
+
+    fn num_frames(&mut self) -> Result<Option<usize>, SourceError> {
+        Ok(Some(self.frames.len()))
+    }
+
+    fn recorded(&mut self) -> Result<Recorded, SourceError> {
+        let mut recorded = Recorded::default();
+        if let Some(dataset) = self.files.dataset("recorded_energy", "key")? {
+            let (value, note) = belongings::energy(Keys(&self.files.spec), &dataset)?;
+            recorded.energy = Some(value);
+            self.warnings.extend(note);
+        }
+        if let Some(dataset) = self.files.dataset("recorded_distance", "key")? {
+            let (values, origin) =
+                belongings::lengths(Keys(&self.files.spec), "recorded_distance", &dataset, 1)?;
+            recorded.distance = Some((values[0], origin));
+        }
+        if let Some(dataset) = self.files.dataset("recorded_psize", "key")? {
+            let (values, origin) =
+                belongings::lengths(Keys(&self.files.spec), "recorded_psize", &dataset, 2)?;
+            let psize = [values[0], *values.last().unwrap_or(&values[0])];
+            recorded.psize = Some((psize, origin));
+        }
+        Ok(recorded)
+    }
+
+    fn identity(&mut self) -> Result<Vec<(String, String)>, SourceError> {
+        let form = self.frames.form();
+        let shape = self.frames.dataset().shape();
+        let mut all = vec![("frames".to_owned(), format!("{} {shape:?}", form.dtype))];
+        let mut paths: BTreeSet<PathBuf> = self.frames.dataset().files().into_iter().collect();
+        let groups = [
+            ("positions", "slow_key"),
+            ("positions", "fast_key"),
+            ("mask", "key"),
+            ("darkfield", "key"),
+            ("flatfield", "key"),
+            ("recorded_energy", "key"),
+            ("recorded_distance", "key"),
+            ("recorded_psize", "key"),
+        ];
+        for (group, name) in groups {
+            if let Some(dataset) = self.files.dataset(group, name)? {
+                all.push((
+                    format!("{group}.{name}"),
+                    format!("{} {:?}", dataset.dtype(), dataset.shape()),
+                ));
+                paths.extend(dataset.files());
+            }
+        }
+        all.extend(paths.iter().map(|p| (p.display().to_string(), stamp(p))));
+        Ok(all)
+    }
+
+    fn warnings(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.warnings)
+    }
+}

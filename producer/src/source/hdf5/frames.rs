@@ -1,0 +1,235 @@
+//! Frames of one dataset, by the cheapest way that its storage allows.
+
+use bytes::Bytes;
+use ptystream_common::codec::{Encoding, Filter};
+use ptystream_common::dtype::Dtype;
+use ptystream_common::error::chain;
+use ptystream_common::frame::{Array, FrameForm, RawFrame};
+use ptystream_common::h5::read::storage::{RawChunk, Storage};
+use ptystream_common::h5::read::{H5Dataset, ReadError};
+use ptystream_common::index::Index;
+use ptystream_common::source::SourceError;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+
+/// Largest group of frames that is kept decoded; beyond it frames are read one by one.
+const KEPT_BYTES: usize = 512 << 20;
+
+enum Way {
+    /// From the file, past the library.
+    Plain { file: File, path: PathBuf, offset: u64 },
+    /// One chunk a frame, as it is stored.
+    Chunks { filters: Vec<Filter> },
+    /// Through the library, so many frames at once along each leading axis.
+    Library { block: Vec<usize> },
+}
+
+/// Frames that the library decoded together.
+struct Block {
+    start: Vec<usize>,
+    count: Vec<usize>,
+    data: Bytes,
+}
+
+/// A dataset whose last two axes are those of a frame.
+pub(super) struct Frames {
+    dataset: H5Dataset,
+    parameter: &'static str,
+    form: FrameForm,
+    lead: Vec<usize>,
+    way: Way,
+    block: Option<Block>,
+}
+
+impl Frames {
+    /// Takes a 3-D or 4-D dataset.
+    ///
+    /// # Errors
+    /// [`SourceError::Input`] if it has another rank, is empty or holds no numbers, or if its filter
+    /// is not installed.
+    pub fn open(dataset: H5Dataset, parameter: &'static str) -> Result<Self, SourceError> {
+        let shape = dataset.shape().to_vec();
+        let fail = |text: String| {
+            let (key, path) = (dataset.key(), dataset.path().display());
+            SourceError::input(format!("{parameter}: '{key}' in '{path}' {text}"))
+        };
+        let (lead, frame) = match shape[..] {
+            [n, rows, cols] => (vec![n], [rows, cols]),
+            [slow, fast, rows, cols] => (vec![slow, fast], [rows, cols]),
+            _ => {
+                return Err(fail(format!(
+                    "has rank {} (shape {shape:?}); frames are 3-D (n, rows, cols) or 4-D (slow, fast, rows, cols)",
+                    shape.len()
+                )));
+            }
+        };
+        if shape.contains(&0) {
+            return Err(fail(format!("is empty (shape {shape:?}); there is nothing to prepare")));
+        }
+        if dataset.dtype() == Dtype::Bool && parameter == "data.intensities.key" {
+            return Err(fail("holds bool; frames are of integers or of reals".into()));
+        }
+        let form = FrameForm { dtype: dataset.dtype(), shape: frame };
+        let way = way(&dataset, form, &lead)
+            .map_err(|e| SourceError::input(format!("{parameter}: {}", chain(&e))))?;
+        Ok(Self { dataset, parameter, form, lead, way, block: None })
+    }
+
+    /// Returns the dataset.
+    pub fn dataset(&self) -> &H5Dataset {
+        &self.dataset
+    }
+
+    /// Returns type and extent of a frame.
+    pub fn form(&self) -> FrameForm {
+        self.form
+    }
+
+    /// Returns the extents before those of a frame.
+    pub fn lead(&self) -> &[usize] {
+        &self.lead
+    }
+
+    /// Returns how many frames there are.
+    pub fn len(&self) -> usize {
+        self.lead.iter().product()
+    }
+
+    /// Reads a frame, as it is stored where a worker can decode it.
+    ///
+    /// # Errors
+    /// [`SourceError::Frame`].
+    pub fn load(&mut self, index: Index) -> Result<RawFrame, SourceError> {
+        let at = self.place(index)?;
+        if let Way::Chunks { filters } = &self.way {
+            let start = [&at[..], &[0, 0]].concat();
+            let chunk = self.dataset.read_chunk(&start).map_err(|e| self.fail(index, &e))?;
+            if let Some(RawChunk { bytes, skipped }) = chunk {
+                let applied: Vec<Filter> = filters
+                    .iter()
+                    .enumerate()
+                    .filter(|(i, _)| skipped & (1 << i) == 0)
+                    .map(|(_, f)| *f)
+                    .collect();
+                let encoding =
+                    if applied.is_empty() { Encoding::Raw } else { Encoding::Filters(applied) };
+                if encoding == Encoding::Raw && bytes.len() != self.form.bytes() {
+                    let (has, needs) = (bytes.len(), self.form.bytes());
+                    let text = format!(
+                        "its chunk has {has} bytes, {needs} are needed; the file is damaged"
+                    );
+                    return Err(SourceError::frame(index, text));
+                }
+                return Ok(RawFrame { form: self.form, encoding, payload: bytes });
+            }
+        }
+        let payload = self.pixels(index, &at)?;
+        Ok(RawFrame { form: self.form, encoding: Encoding::Raw, payload })
+    }
+
+    /// Reads a frame decoded by the library.
+    ///
+    /// # Errors
+    /// [`SourceError::Frame`].
+    pub fn decoded(&mut self, index: Index) -> Result<Array, SourceError> {
+        let at = self.place(index)?;
+        let data = self.pixels(index, &at)?;
+        Ok(Array { dtype: self.form.dtype, shape: self.form.shape.to_vec(), data })
+    }
+
+    fn fail(&self, index: Index, error: &ReadError) -> SourceError {
+        SourceError::frame(index, format!("{}: {}", self.parameter, chain(error)))
+    }
+
+    /// Returns the place of a frame along the leading axes.
+    fn place(&self, index: Index) -> Result<Vec<usize>, SourceError> {
+        let n = self.len();
+        let at = usize::try_from(index.0).ok().filter(|&i| i < n).ok_or_else(|| {
+            let text = format!(
+                "'{}' in '{}' holds only {n} frames; set data.num_frames={n}",
+                self.dataset.key(),
+                self.dataset.path().display(),
+            );
+            SourceError::frame(index, text)
+        })?;
+        Ok(match self.lead[..] {
+            [_, fast] => vec![at / fast, at % fast],
+            _ => vec![at],
+        })
+    }
+
+    fn pixels(&mut self, index: Index, at: &[usize]) -> Result<Bytes, SourceError> {
+        let bytes = self.form.bytes();
+        let block = match &self.way {
+            Way::Plain { file, path, offset } => {
+                let mut data = vec![0; bytes];
+                file.read_exact_at(&mut data, offset + index.0 * bytes as u64).map_err(|e| {
+                    SourceError::Frame {
+                        index,
+                        text: format!(
+                            "'{}' in '{}' cannot be read",
+                            self.dataset.key(),
+                            path.display()
+                        ),
+                        source: Some(Box::new(e)),
+                    }
+                })?;
+                return Ok(data.into());
+            }
+            Way::Chunks { .. } => vec![1; at.len()],
+            Way::Library { block } => block.clone(),
+        };
+        let within = |b: &Block| {
+            (0..at.len()).all(|a| (b.start[a]..b.start[a] + b.count[a]).contains(&at[a]))
+        };
+        let read = match self.block.take().filter(within) {
+            Some(block) => block,
+            None => {
+                let start: Vec<usize> =
+                    (0..at.len()).map(|a| at[a] / block[a] * block[a]).collect();
+                let count: Vec<usize> =
+                    (0..at.len()).map(|a| block[a].min(self.lead[a] - start[a])).collect();
+                let whole_start = [&start[..], &[0, 0]].concat();
+                let whole_count = [&count[..], &self.form.shape[..]].concat();
+                let array = self
+                    .dataset
+                    .read_slab(&whole_start, &whole_count)
+                    .map_err(|e| self.fail(index, &e))?;
+                Block { start, count, data: array.data }
+            }
+        };
+        let nth = (0..at.len()).fold(0, |n, a| n * read.count[a] + at[a] - read.start[a]);
+        let data = read.data.slice(nth * bytes..(nth + 1) * bytes);
+        self.block = (read.data.len() > bytes).then_some(read);
+        Ok(data)
+    }
+}
+
+fn way(dataset: &H5Dataset, form: FrameForm, lead: &[usize]) -> Result<Way, ReadError> {
+    let chunk = match dataset.storage()? {
+        Storage::Plain { file: path, offset } => {
+            let file = File::open(&path)
+                .map_err(|source| ReadError::Unreadable { path: path.clone(), source })?;
+            return Ok(Way::Plain { file, path, offset });
+        }
+        Storage::Chunks { extent, filters } => {
+            let (front, frame) = extent.split_at(lead.len());
+            if frame == form.shape && front.iter().all(|&e| e == 1) {
+                return Ok(Way::Chunks { filters });
+            }
+            Some(extent)
+        }
+        Storage::Library { chunk } => chunk,
+    };
+    dataset.ensure_decodable()?;
+    let mut block = chunk.unwrap_or_else(|| vec![1; lead.len()]);
+    block.truncate(lead.len());
+    for (b, &extent) in block.iter_mut().zip(lead) {
+        *b = (*b).min(extent);
+    }
+    if block.iter().product::<usize>().saturating_mul(form.bytes()) > KEPT_BYTES {
+        block.fill(1);
+    }
+    Ok(Way::Library { block })
+}
