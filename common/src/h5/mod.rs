@@ -3,7 +3,9 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`read`] | typed reads, raw chunks, attributes of files that others wrote |
-//! | [`write`] | what the sink writes: values as h5rw encodes them, raw chunks, links, copies |
+//! | [`write`] | files, texts, attributes and small arrays as h5py writes them; copies |
+//! | [`raw`] | the C calls that the safe crate does not offer |
 
+pub mod raw;
 pub mod read;
 pub mod write;

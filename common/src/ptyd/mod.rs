@@ -1,1 +1,26 @@
 //! The `.ptyd` format: encoding of values, schema, reader.
+//!
+//! ```text
+//! /            h5rw_version, ctime, mtime
+//! /chunks/N    data (n,H,W) · weights (n,H,W) · positions (n,2) · indices (n,)
+//! /meta        version, num_frames, label, shape, psize, center, energy, distance
+//! /info        the scan's parameters
+//! /ptystream   what is ours; ptypy does not look at it
+//! ```
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`encode`] | values as h5rw encodes them |
+//! | [`record`] | the group `/ptystream` |
+//! | [`part`] | one chunk in a file of its own, being written or being verified |
+//! | [`master`] | the file with the scan's name: links to parts, or everything folded |
+//! | [`read`] | a file as a reader sees it |
+
+pub mod encode;
+mod error;
+pub mod master;
+pub mod part;
+pub mod read;
+pub mod record;
+
+pub use error::PtydError;

@@ -1,0 +1,224 @@
+//! The file with the scan's name: a small one with links to parts, or everything folded into one.
+
+use crate::dtype::Dtype;
+use crate::h5::raw::{self, Layout};
+use crate::h5::write;
+use crate::message::PreparedForm;
+use crate::ptyd::PtydError;
+use crate::ptyd::encode::{doubled, set_type, stamp_root, write_map};
+use crate::ptyd::part::{Closing, write_scan_points};
+use crate::ptyd::record::Record;
+use crate::value::Value;
+use hdf5::{Dataset, File, Group, IndexType, IterationOrder, LinkType};
+use std::path::{Path, PathBuf};
+
+/// Everything in the file but the chunks.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Content<'a> {
+    /// `/meta`.
+    pub meta: &'a [(String, Value)],
+    /// `/info`.
+    pub info: &'a [(String, Value)],
+    /// `/ptystream`.
+    pub record: &'a Record,
+}
+
+fn begin(path: &Path, content: &Content<'_>) -> Result<(File, Group), PtydError> {
+    let file = write::create_file(path).map_err(PtydError::hdf5(path, "create", "/"))?;
+    stamp_root(&file).map_err(PtydError::hdf5(path, "write", "/"))?;
+    for (name, entries) in [("meta", content.meta), ("info", content.info)] {
+        if let Some(key) = doubled(entries).first() {
+            let text = format!("would hold '{key}' twice; give it once");
+            return Err(PtydError::content(path, name, text));
+        }
+        write_map(&file, name, entries, "dict").map_err(PtydError::hdf5(path, "write", name))?;
+    }
+    content.record.write(&file).map_err(PtydError::hdf5(path, "write", "ptystream"))?;
+    let chunks = file
+        .create_group("chunks")
+        .and_then(|g| set_type(&g, "dict").map(|()| g))
+        .map_err(PtydError::hdf5(path, "create", "chunks"))?;
+    Ok((file, chunks))
+}
+
+fn end(path: &Path, file: File, chunks: Group) -> Result<(), PtydError> {
+    drop(chunks);
+    file.close().map_err(PtydError::hdf5(path, "close", "/"))
+}
+
+/// Writes a file whose chunk N is a link to `links[N]`, a name relative to the file's folder.
+///
+/// # Errors
+/// [`PtydError`] if the file cannot be written.
+pub fn write_links(path: &Path, content: &Content<'_>, links: &[String]) -> Result<(), PtydError> {
+    let (file, chunks) = begin(path, content)?;
+    for (n, target) in links.iter().enumerate() {
+        chunks
+            .link_external(target, "/", &n.to_string())
+            .map_err(PtydError::hdf5(path, "link", target))?;
+    }
+    end(path, file, chunks)
+}
+
+/// Opens the datasets of a part by name.
+fn open_part(path: &Path) -> Result<File, PtydError> {
+    File::open(path).map_err(PtydError::hdf5(path, "open", "/"))
+}
+
+fn member(path: &Path, place: &Group, name: &str) -> Result<Dataset, PtydError> {
+    place.dataset(name).map_err(PtydError::hdf5(path, "open", name))
+}
+
+/// Writes a file that holds the parts' content, chunk by chunk, their bytes as they are stored.
+///
+/// # Errors
+/// [`PtydError`] if a part cannot be read or the file cannot be written.
+pub fn write_append(
+    path: &Path,
+    content: &Content<'_>,
+    parts: &[PathBuf],
+) -> Result<(), PtydError> {
+    let (file, chunks) = begin(path, content)?;
+    for (n, part) in parts.iter().enumerate() {
+        let source = open_part(part)?;
+        let name = n.to_string();
+        let chunk = chunks
+            .create_group(&name)
+            .and_then(|g| set_type(&g, "dict").map(|()| g))
+            .map_err(PtydError::hdf5(path, "create", &name))?;
+        let members = source.member_names().map_err(PtydError::hdf5(part, "list", "/"))?;
+        for name in members {
+            let copied = match source.dataset(&name) {
+                Ok(dataset) => dataset.copy_to(&chunk, &name),
+                Err(_) => source.group(&name).and_then(|g| g.copy_to(&chunk, &name)),
+            };
+            copied.map_err(PtydError::hdf5(part, "copy", &name))?;
+        }
+    }
+    end(path, file, chunks)
+}
+
+/// Writes a file that holds the parts' content as one chunk.
+///
+/// # Errors
+/// [`PtydError`] if a part cannot be read or the file cannot be written; where chunks do not meet,
+/// this includes a filter that the library cannot decode.
+pub fn write_merge(
+    path: &Path,
+    content: &Content<'_>,
+    parts: &[PathBuf],
+    form: &PreparedForm,
+    positions: Option<Dtype>,
+) -> Result<(), PtydError> {
+    let (file, chunks) = begin(path, content)?;
+    let rows: usize = content.record.chunks.iter().map(|c| c.rows as usize).sum();
+    let chunk = chunks
+        .create_group("0")
+        .and_then(|g| set_type(&g, "dict").map(|()| g))
+        .map_err(PtydError::hdf5(path, "create", "chunks/0"))?;
+    let make = |name: &'static str, dtype, [h, w]: [usize; 2], filters: &[_]| {
+        let extent = [form.batch as usize, h, w];
+        let layout = Layout::Chunked { chunk: &extent, filters };
+        raw::create_dataset(&chunk, name, dtype, &[rows, h, w], layout)
+            .and_then(|d| set_type(&d, "array").map(|()| d))
+            .map_err(PtydError::hdf5(path, "create", name))
+    };
+    let data = make("data", form.data, form.shape, &form.data_filters)?;
+    let weights = make("weights", form.weights, form.weights_shape, &form.weights_filters)?;
+    let mut all = Closing { positions: positions.map(|_| Vec::new()), ..Closing::default() };
+    let mut at = 0;
+    for part in parts {
+        let source = open_part(part)?;
+        for (name, to, dtype) in
+            [("data", &data, form.data), ("weights", &weights, form.weights)]
+        {
+            let from = member(part, &source, name)?;
+            write::copy_rows(&from, 0, from.shape()[0], to, at, dtype)
+                .map_err(PtydError::hdf5(part, "merge", name))?;
+        }
+        let indices = member(part, &source, "indices")?;
+        let bytes = raw::read_all(&indices, Dtype::I64)
+            .map_err(PtydError::hdf5(part, "read", "indices"))?;
+        let item = |b: &[u8]| <i64 as crate::dtype::Pixel>::from_le(b) as u64;
+        all.indices.extend(bytes.chunks_exact(8).map(item));
+        if let Some(list) = &mut all.positions {
+            let stored = member(part, &source, "positions")?;
+            let bytes = raw::read_all(&stored, Dtype::F64)
+                .map_err(PtydError::hdf5(part, "read", "positions"))?;
+            let item = |b: &[u8]| <f64 as crate::dtype::Pixel>::from_le(b);
+            list.extend(bytes.chunks_exact(16).map(|p| [item(&p[..8]), item(&p[8..])]));
+        }
+        at += indices.size();
+    }
+    write_scan_points(path, &chunk, &all, positions)?;
+    drop((data, weights, chunk));
+    end(path, file, chunks)
+}
+
+/// Returns the names of the files that a file's chunks link to, by chunk; empty if none do.
+///
+/// # Errors
+/// [`PtydError`] if the file is no HDF5 file.
+pub fn links(path: &Path) -> Result<Vec<(String, String)>, PtydError> {
+    let file = File::open(path).map_err(PtydError::hdf5(path, "open", "/"))?;
+    let Ok(chunks) = file.group("chunks") else { return Ok(Vec::new()) };
+    let mut names = Vec::new();
+    chunks
+        .iter_visit(IndexType::Name, IterationOrder::Increasing, |name, info| {
+            if info.link_type == LinkType::External {
+                names.push(name.to_owned());
+            }
+            Ok(())
+        })
+        .map_err(PtydError::hdf5(path, "list", "chunks"))?;
+    let target = |name: String| {
+        let (file, _) = raw::external_target(&chunks, &name)
+            .map_err(PtydError::hdf5(path, "read the link", &name))?;
+        Ok((name, file))
+    };
+    names.into_iter().map(target).collect()
+}
+
+/// Copies a file, with other targets for the links of its chunks (chunk name, new target).
+///
+/// # Errors
+/// [`PtydError`] if the file cannot be read or the copy not written.
+pub fn relink(from: &Path, to: &Path, links: &[(String, String)]) -> Result<(), PtydError> {
+    let source = File::open(from).map_err(PtydError::hdf5(from, "open", "/"))?;
+    let target = write::create_file(to).map_err(PtydError::hdf5(to, "create", "/"))?;
+    for name in source.attr_names().map_err(PtydError::hdf5(from, "list", "/"))? {
+        if let Some(value) = write::text_attr(&source, &name) {
+            write::set_attr(&target, &name, &value).map_err(PtydError::hdf5(to, "write", "/"))?;
+        }
+    }
+    let copy = |from_group: &Group, to_group: &Group, name: &str| match from_group.group(name) {
+        Ok(group) => group.copy_to(to_group, name),
+        Err(_) => from_group.dataset(name).and_then(|d| d.copy_to(to_group, name)),
+    };
+    for name in source.member_names().map_err(PtydError::hdf5(from, "list", "/"))? {
+        if name != "chunks" {
+            copy(&source, &target, &name).map_err(PtydError::hdf5(from, "copy", &name))?;
+            continue;
+        }
+        let old = source.group("chunks").map_err(PtydError::hdf5(from, "open", "chunks"))?;
+        let new = target
+            .create_group("chunks")
+            .and_then(|g| set_type(&g, "dict").map(|()| g))
+            .map_err(PtydError::hdf5(to, "create", "chunks"))?;
+        for name in old.member_names().map_err(PtydError::hdf5(from, "list", "chunks"))? {
+            match links.iter().find(|(n, _)| *n == name) {
+                Some((_, file)) => new.link_external(file, "/", &name),
+                None => copy(&old, &new, &name),
+            }
+            .map_err(PtydError::hdf5(to, "copy chunk", &name))?;
+        }
+    }
+    target.close().map_err(PtydError::hdf5(to, "close", "/"))
+}
+
+/// Reads `/ptystream` of a file; `None` if there is no such file, it cannot be read, or it is
+/// not ours.
+pub fn read_record(path: &Path) -> Option<Record> {
+    let file = File::open(path).ok()?;
+    Record::read(&file)
+}

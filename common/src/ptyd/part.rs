@@ -1,0 +1,420 @@
+//! One chunk in a file of its own: `data`, `weights`, `positions`, `indices` at its root.
+//!
+//! A part is written under a temporary name, batch by batch as the workers encoded them, in any
+//! order. What nothing was put for is not allocated and reads as zero: a gap costs no bytes.
+
+use crate::dtype::Dtype;
+use crate::h5::raw::{self, Layout};
+use crate::h5::write;
+use crate::index::IndexRange;
+use crate::message::PreparedForm;
+use crate::ptyd::PtydError;
+use crate::ptyd::encode::{bytes_of, set_type, stamp_root};
+use crate::ptyd::record::{ChunkSpan, Identity, PartHead};
+use hdf5::{Dataset, File, Group};
+use std::path::{Path, PathBuf};
+
+/// What is known of a chunk when it closes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Closing {
+    /// Indices of the rows, in order; gaps that are filled in included.
+    pub indices: Vec<u64>,
+    /// Positions (y, x) in metres, one a row.
+    pub positions: Option<Vec<[f64; 2]>>,
+    /// Indices whose weights become zero.
+    pub clear_weights: Vec<u64>,
+    /// Filled gaps among `indices`: nothing was put for them, their weights are zero.
+    pub gaps: Vec<u64>,
+    /// Gaps of the chunk, filled or not, and why.
+    pub reasons: Vec<(IndexRange, String)>,
+}
+
+/// A part that is being written; owned by one thread.
+#[derive(Debug)]
+pub struct PartWriter {
+    path: PathBuf,
+    file: File,
+    data: Dataset,
+    weights: Dataset,
+    form: PreparedForm,
+    first: u64,
+    len: u64,
+    /// Batches of which at least one frame is there, with their place in rows.
+    filled: Vec<bool>,
+    bytes: u64,
+}
+
+/// Makes `data` and `weights` of `rows` rows below `place`.
+fn make_frames(
+    file: &Path,
+    place: &Group,
+    form: &PreparedForm,
+    rows: usize,
+) -> Result<(Dataset, Dataset), PtydError> {
+    let batch = form.batch as usize;
+    let make = |name: &'static str, dtype, of: [usize; 2], filters: &[_]| {
+        let chunk = [batch, of[0], of[1]];
+        let layout = Layout::Chunked { chunk: &chunk, filters };
+        let made = raw::create_dataset(place, name, dtype, &[rows, of[0], of[1]], layout)
+            .and_then(|d| set_type(&d, "array").map(|()| d));
+        made.map_err(PtydError::hdf5(file, "create", name))
+    };
+    Ok((
+        make("data", form.data, form.shape, &form.data_filters)?,
+        make("weights", form.weights, form.weights_shape, &form.weights_filters)?,
+    ))
+}
+
+impl PartWriter {
+    /// Creates the file for the indices `first..first + len`.
+    ///
+    /// # Errors
+    /// [`PtydError::Hdf5`] if the file cannot be created.
+    pub fn create(
+        path: &Path,
+        form: &PreparedForm,
+        first: u64,
+        len: u64,
+    ) -> Result<Self, PtydError> {
+        let file = write::create_file(path).map_err(PtydError::hdf5(path, "create", "/"))?;
+        let (data, weights) = make_frames(path, &file, form, len as usize)?;
+        let batches = len.div_ceil(u64::from(form.batch)) as usize;
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            data,
+            weights,
+            form: form.clone(),
+            first,
+            len,
+            filled: vec![false; batches],
+            bytes: 0,
+        })
+    }
+
+    /// Returns the file's name.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn row(&self, index: u64) -> Result<usize, PtydError> {
+        if (self.first..self.first + self.len).contains(&index) {
+            return Ok((index - self.first) as usize);
+        }
+        let end = self.first + self.len;
+        let text = format!("does not lie in this chunk of {}..{end}", self.first);
+        Err(PtydError::content(&self.path, format!("index {index}"), text))
+    }
+
+    /// Stores frames of one batch: a storage chunk each, as the worker encoded it.
+    ///
+    /// A range that is only a piece of a batch (its other frames failed) has its frames in the
+    /// first rows of the storage chunk; it is decoded and put where it belongs.
+    ///
+    /// # Errors
+    /// [`PtydError`] if the range does not lie in one batch of this chunk, weights are missing,
+    /// or the file cannot be written.
+    pub fn put(
+        &mut self,
+        range: IndexRange,
+        data: &[u8],
+        weights: Option<&[u8]>,
+    ) -> Result<(), PtydError> {
+        let batch = self.form.batch as usize;
+        let row = self.row(range.first.0)?;
+        let last = self.row(range.end().max(1) - 1)?;
+        if range.count == 0 || row / batch != last / batch {
+            let text = format!("do not lie in one batch of {batch}");
+            return Err(PtydError::content(&self.path, format!("frames {range}"), text));
+        }
+        self.put_one("data", row, range.count as usize, data)?;
+        match weights {
+            Some(blob) => self.put_one("weights", row, range.count as usize, blob)?,
+            None if self.form.common_weights => {}
+            None => {
+                let text = "came without weights, though weights are the frames' own";
+                return Err(PtydError::content(&self.path, format!("frames {range}"), text));
+            }
+        }
+        self.filled[row / batch] = true;
+        Ok(())
+    }
+
+    fn put_one(
+        &mut self,
+        name: &'static str,
+        row: usize,
+        count: usize,
+        blob: &[u8],
+    ) -> Result<(), PtydError> {
+        let batch = self.form.batch as usize;
+        let whole = row % batch == 0 && (count == batch || row + count == self.len as usize);
+        let done = if whole {
+            let dataset = self.dataset(name);
+            raw::write_chunk(dataset, &[row, 0, 0], 0, blob)
+        } else {
+            self.decode(name, blob, count).and_then(|rows| {
+                let dtype = self.dtype(name);
+                raw::write_rows(self.dataset(name), dtype, row, &rows)
+            })
+        };
+        done.map_err(PtydError::hdf5(&self.path, "write", name))?;
+        self.bytes += blob.len() as u64;
+        Ok(())
+    }
+
+    fn dataset(&self, name: &str) -> &Dataset {
+        if name == "data" { &self.data } else { &self.weights }
+    }
+
+    fn dtype(&self, name: &str) -> Dtype {
+        if name == "data" { self.form.data } else { self.form.weights }
+    }
+
+    /// Decodes the first rows of a storage chunk by way of a file in memory.
+    fn decode(&self, name: &str, blob: &[u8], rows: usize) -> hdf5::Result<Vec<u8>> {
+        let (of, filters) = match name {
+            "data" => (self.form.shape, &self.form.data_filters),
+            _ => (self.form.weights_shape, &self.form.weights_filters),
+        };
+        let extent = [self.form.batch as usize, of[0], of[1]];
+        let scratch = write::memory_file()?;
+        let layout = Layout::Chunked { chunk: &extent, filters };
+        let dataset = raw::create_dataset(&scratch, name, self.dtype(name), &extent, layout)?;
+        raw::write_chunk(&dataset, &[0, 0, 0], 0, blob)?;
+        raw::read_rows(&dataset, self.dtype(name), 0, rows)
+    }
+
+    /// Completes and closes the file.
+    ///
+    /// `common`: the storage chunk of the weights that all frames share.
+    /// # Errors
+    /// [`PtydError`] if `closing` does not fit what was put, or the file cannot be written.
+    pub fn close(
+        mut self,
+        identity: &Identity,
+        chunk: u64,
+        closing: &Closing,
+        common: Option<&[u8]>,
+        positions: Option<Dtype>,
+    ) -> Result<(PartHead, u64), PtydError> {
+        if self.form.common_weights {
+            self.repeat_weights(common)?;
+        }
+        self.clear(closing)?;
+        if closing.indices.len() as u64 != self.len {
+            self.compact(&closing.indices)?;
+        }
+        let path = self.path.clone();
+        write_scan_points(&path, &self.file, closing, positions)?;
+        let rows = closing.indices.len() as u64;
+        let head = PartHead {
+            identity: identity.clone(),
+            chunk,
+            span: ChunkSpan { first: self.first, count: self.len, rows },
+            gaps: closing.reasons.clone(),
+        };
+        stamp_root(&self.file)
+            .and_then(|()| head.write(&self.file))
+            .map_err(PtydError::hdf5(&path, "write", "/"))?;
+        let Self { file, data, weights, bytes, .. } = self;
+        drop((data, weights));
+        file.close().map_err(PtydError::hdf5(&path, "close", "/"))?;
+        Ok((head, bytes))
+    }
+
+    fn repeat_weights(&mut self, common: Option<&[u8]>) -> Result<(), PtydError> {
+        if !self.filled.contains(&true) {
+            return Ok(());
+        }
+        let Some(blob) = common else {
+            let text = "are missing: they are common to all frames, and no worker has sent them";
+            return Err(PtydError::content(&self.path, "weights", text));
+        };
+        for (i, _) in self.filled.iter().enumerate().filter(|&(_, &filled)| filled) {
+            let row = i * self.form.batch as usize;
+            raw::write_chunk(&self.weights, &[row, 0, 0], 0, blob)
+                .map_err(PtydError::hdf5(&self.path, "write", "weights"))?;
+            self.bytes += blob.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Zeroes the weights of gaps and of frames that are to lose them.
+    fn clear(&mut self, closing: &Closing) -> Result<(), PtydError> {
+        let [h, w] = self.form.weights_shape;
+        let zeros = vec![0u8; h * w * self.form.weights.size()];
+        let batch = self.form.batch as usize;
+        for &index in closing.gaps.iter().chain(&closing.clear_weights) {
+            let row = self.row(index)?;
+            if self.filled[row / batch] {
+                raw::write_rows(&self.weights, self.form.weights, row, &zeros)
+                    .map_err(PtydError::hdf5(&self.path, "clear", "weights"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Leaves out the rows of indices that are not in `kept`, by writing the file anew.
+    fn compact(&mut self, kept: &[u64]) -> Result<(), PtydError> {
+        let rows = kept.iter().map(|&i| self.row(i)).collect::<Result<Vec<_>, _>>()?;
+        let mut name = self.path.clone().into_os_string();
+        name.push(".compact");
+        let path = PathBuf::from(name);
+        let file = write::create_file(&path).map_err(PtydError::hdf5(&path, "create", "/"))?;
+        let (data, weights) = make_frames(&path, &file, &self.form, rows.len())?;
+        let mut at = 0;
+        while at < rows.len() {
+            let run =
+                (at + 1..rows.len()).take_while(|&j| rows[j] == rows[at] + (j - at)).count() + 1;
+            for (from, to, dtype) in [
+                (&self.data, &data, self.form.data),
+                (&self.weights, &weights, self.form.weights),
+            ] {
+                write::copy_rows(from, rows[at], run, to, at, dtype)
+                    .map_err(PtydError::hdf5(&path, "copy rows of", "data and weights"))?;
+            }
+            at += run;
+        }
+        self.data = data;
+        self.weights = weights;
+        let old = std::mem::replace(&mut self.file, file);
+        old.close().map_err(PtydError::hdf5(&self.path, "close", "/"))?;
+        let moved = std::fs::rename(&path, &self.path);
+        moved.map_err(|e| {
+            PtydError::content(&self.path, "/", format!("cannot be replaced by its compact form: {e}"))
+        })
+    }
+}
+
+/// Writes `positions` and `indices` of a chunk below `place`.
+pub(crate) fn write_scan_points(
+    file: &Path,
+    place: &Group,
+    closing: &Closing,
+    dtype: Option<Dtype>,
+) -> Result<(), PtydError> {
+    let rows = closing.indices.len();
+    let indices: Vec<u8> = closing.indices.iter().flat_map(|&i| (i as i64).to_le_bytes()).collect();
+    write::write_array(place, "indices", Dtype::I64, &[rows], &indices)
+        .and_then(|d| set_type(&d, "arraylist"))
+        .map_err(PtydError::hdf5(file, "write", "indices"))?;
+    let Some(dtype) = dtype else {
+        // What ptypy stores where there are no positions: a list of None.
+        let nothing = crate::value::Value::List(vec![crate::value::Value::None; rows]);
+        return super::encode::write_value(place, "positions", &nothing)
+            .map_err(PtydError::hdf5(file, "write", "positions"));
+    };
+    let positions = closing.positions.as_deref().unwrap_or_default();
+    if positions.len() != rows {
+        let text = format!("are {}, frames are {rows}", positions.len());
+        return Err(PtydError::content(file, "positions", text));
+    }
+    let items: Vec<f64> = positions.iter().flatten().copied().collect();
+    write::write_array(place, "positions", dtype, &[rows, 2], &bytes_of(dtype, &items))
+        .and_then(|d| set_type(&d, "array"))
+        .map_err(PtydError::hdf5(file, "write", "positions"))
+}
+
+/// Reads a part's head; `None` if the file is missing, unreadable, or no part of ours.
+pub fn read_head(path: &Path) -> Option<PartHead> {
+    let file = File::open(path).ok()?;
+    PartHead::read(&file)
+}
+
+/// Tells whether a file is part `chunk` of the run, whole, and of the scan's form.
+pub fn is_whole(path: &Path, run_id: u64, chunk: u64, form: &PreparedForm) -> bool {
+    let Ok(file) = File::open(path) else { return false };
+    let Some(head) = PartHead::read(&file) else { return false };
+    let rows = head.span.rows as usize;
+    let is = |name: &str, dtype: Dtype, shape: &[usize]| {
+        file.dataset(name).is_ok_and(|d| d.shape() == shape && raw::dtype_of(&d) == Some(dtype))
+    };
+    let ([h, w], [m, n]) = (form.shape, form.weights_shape);
+    head.identity.run_id == run_id
+        && head.chunk == chunk
+        && is("data", form.data, &[rows, h, w])
+        && is("weights", form.weights, &[rows, m, n])
+        && is("indices", Dtype::I64, &[rows])
+        && file.link_exists("positions")
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn form(batch: u32, common: bool) -> PreparedForm {
+        PreparedForm {
+            data: Dtype::U8,
+            weights: Dtype::Bool,
+            shape: [1, 2],
+            weights_shape: [1, 2],
+            batch,
+            data_filters: vec![],
+            weights_filters: vec![],
+            common_weights: common,
+        }
+    }
+
+    fn closing(indices: &[u64], gaps: &[u64], clear: &[u64]) -> Closing {
+        Closing {
+            indices: indices.to_vec(),
+            positions: Some(indices.iter().map(|&i| [i as f64, 0.0]).collect()),
+            clear_weights: clear.to_vec(),
+            gaps: gaps.to_vec(),
+            reasons: vec![],
+        }
+    }
+
+    fn read(path: &Path) -> (Vec<u8>, Vec<u8>) {
+        let file = File::open(path).unwrap();
+        let all = |n: &str, t| raw::read_all(&file.dataset(n).unwrap(), t).unwrap();
+        (all("data", Dtype::U8), all("weights", Dtype::Bool))
+    }
+
+    #[test]
+    fn gaps_and_cleared_frames_have_no_weight() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("p");
+        let mut part = PartWriter::create(&path, &form(2, true), 10, 5).unwrap();
+        part.put(IndexRange::new(14, 1), &[5, 5, 0, 0], None).unwrap();
+        // One frame of a batch alone stands in the first row of its storage chunk.
+        part.put(IndexRange::new(11, 1), &[2, 2, 0, 0], None).unwrap();
+        let closing = closing(&[10, 11, 12, 13, 14], &[10, 12, 13], &[14]);
+        let common = [1u8, 1, 1, 1];
+        part.close(&Identity::default(), 2, &closing, Some(&common), Some(Dtype::F64)).unwrap();
+        let (data, weights) = read(&path);
+        assert_eq!(data, [0, 0, 2, 2, 0, 0, 0, 0, 5, 5]);
+        assert_eq!(weights, [0, 0, 1, 1, 0, 0, 0, 0, 0, 0]);
+        assert!(is_whole(&path, 0, 2, &form(2, true)));
+        assert!(!is_whole(&path, 1, 2, &form(2, true)));
+        assert!(!is_whole(&path, 0, 1, &form(2, true)));
+    }
+
+    #[test]
+    fn skipped_frames_are_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("p");
+        let mut part = PartWriter::create(&path, &form(2, false), 0, 4).unwrap();
+        let ones = [1u8, 1, 1, 1];
+        part.put(IndexRange::new(0, 1), &[1, 1, 0, 0], Some(&ones)).unwrap();
+        part.put(IndexRange::new(2, 2), &[3, 3, 4, 4], Some(&ones)).unwrap();
+        let (head, _) = part
+            .close(&Identity::default(), 0, &closing(&[0, 2, 3], &[], &[]), None, Some(Dtype::F32))
+            .unwrap();
+        assert_eq!(head.span, ChunkSpan { first: 0, count: 4, rows: 3 });
+        assert_eq!(read(&path), (vec![1, 1, 3, 3, 4, 4], vec![1; 6]));
+    }
+
+    #[test]
+    fn frames_of_another_chunk_or_of_two_batches_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut part =
+            PartWriter::create(&folder.path().join("p"), &form(2, true), 4, 4).unwrap();
+        for (first, count) in [(3, 1), (5, 2), (8, 1)] {
+            let put = part.put(IndexRange::new(first, count), &[0; 4], None);
+            assert!(matches!(put, Err(PtydError::Content { .. })), "{first} {count}");
+        }
+    }
+}

@@ -1,0 +1,2 @@
+//! A `.ptyd` file as a reader sees it.
+

@@ -1,0 +1,103 @@
+//! Every file operation of the sink but those inside HDF5 files.
+
+use crate::error::SinkError;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// End of the names of temporary files; what bears it may be deleted by whoever holds the lock.
+pub(crate) const TEMPORARY: &str = ".ptystream-tmp";
+
+/// Returns a hidden temporary name beside `file`.
+pub(crate) fn temporary(file: &Path, what: &str) -> PathBuf {
+    beside(file, &format!(".{}.{what}{TEMPORARY}", name_of(file)))
+}
+
+/// Returns the last part of a path as text.
+pub(crate) fn name_of(file: &Path) -> String {
+    file.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// Returns the path of `name` in the folder of `file`.
+pub(crate) fn beside(file: &Path, name: &str) -> PathBuf {
+    file.parent().unwrap_or(Path::new(".")).join(name)
+}
+
+/// Brings a file's content to the disk.
+pub(crate) fn sync_file(path: &Path) -> Result<(), SinkError> {
+    File::open(path).and_then(|f| f.sync_all()).map_err(SinkError::file("sync", path))
+}
+
+/// Brings the names in the folder of `file` to the disk.
+pub(crate) fn sync_folder_of(file: &Path) -> Result<(), SinkError> {
+    let folder = beside(file, "");
+    File::open(&folder).and_then(|f| f.sync_all()).map_err(SinkError::file("sync folder", folder))
+}
+
+/// Gives a file another name, replacing what had it.
+pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), SinkError> {
+    fs::rename(from, to).map_err(SinkError::file("rename to its place", to))
+}
+
+/// Deletes a file if it is there.
+pub(crate) fn remove(path: &Path) -> Result<(), SinkError> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(SinkError::file("delete", path)(e)),
+        _ => Ok(()),
+    }
+}
+
+/// Tells whether there is something of this name.
+pub(crate) fn exists(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok()
+}
+
+/// Makes the folder of `file`.
+pub(crate) fn make_folder_of(file: &Path) -> Result<(), SinkError> {
+    let folder = beside(file, "");
+    fs::create_dir_all(&folder).map_err(SinkError::file("create folder", folder))
+}
+
+/// Lists the files in the folder of `file`.
+pub(crate) fn siblings(file: &Path) -> Result<Vec<String>, SinkError> {
+    let folder = beside(file, "");
+    let list = || -> io::Result<Vec<String>> {
+        let names = fs::read_dir(&folder)?.map(|e| Ok(e?.file_name().to_string_lossy().into()));
+        names.collect()
+    };
+    list().map_err(SinkError::file("list folder", &folder))
+}
+
+/// Writes a small file whole: temporary name, sync, rename, sync of the folder.
+pub(crate) fn write_whole(path: &Path, text: &str) -> Result<(), SinkError> {
+    let temp = temporary(path, "text");
+    let write = || -> io::Result<()> {
+        let mut file = File::create(&temp)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()
+    };
+    write().map_err(SinkError::file("write", &temp))?;
+    rename(&temp, path)?;
+    sync_folder_of(path)
+}
+
+/// Returns a file's size; 0 if it is not there.
+pub(crate) fn size(path: &Path) -> u64 {
+    fs::metadata(path).map_or(0, |m| m.len())
+}
+
+/// Returns the bytes free for this process on the disk of `file`'s folder; `None` if unknown.
+pub(crate) fn free_bytes(file: &Path) -> Option<u64> {
+    use std::os::unix::ffi::OsStrExt;
+    let folder = std::ffi::CString::new(beside(file, "").as_os_str().as_bytes()).ok()?;
+    let mut stat = std::mem::MaybeUninit::<libc::statvfs>::zeroed();
+    // SAFETY: the path is zero-terminated and `stat` has room for the answer, which is read only
+    // if the call tells that it was written.
+    let stat = unsafe {
+        if libc::statvfs(folder.as_ptr(), stat.as_mut_ptr()) != 0 {
+            return None;
+        }
+        stat.assume_init()
+    };
+    Some(stat.f_bavail as u64 * stat.f_frsize as u64)
+}
