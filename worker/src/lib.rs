@@ -2,6 +2,7 @@
 //!
 //! | module | what it holds |
 //! |---|---|
+//! | [`run`] | the role: read first |
 //! | [`prepare`] | from raw frames to HDF5 chunks of data and weights |
 //! | [`plan`] | a plan checked against its arrays |
 //! | [`center`] | centres of mass for the automatic centre |
@@ -11,6 +12,7 @@ pub mod center;
 pub mod error;
 pub mod plan;
 pub mod prepare;
+pub mod run;
 
 pub use error::PrepareError;
 pub use prepare::{PreparedBatch, Preparer};

@@ -9,7 +9,7 @@
 //!                            └────────┘
 //! ```
 
-use crate::plan::Preparer;
+use crate::prepare::Preparer;
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, never, select};
 use ptystream_common::codec::Encoding;

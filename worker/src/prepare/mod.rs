@@ -31,6 +31,7 @@ use bytes::Bytes;
 use pixel::with_type;
 use ptystream_common::codec::{self, Encoding, Filter};
 use ptystream_common::dtype::Dtype;
+use ptystream_common::index::IndexRange;
 use ptystream_common::frame::{Array, Loaded};
 use ptystream_common::geometry::GeometryError;
 use ptystream_common::message::{PreparePlan, PreparedForm, WeightsFrom};
@@ -159,16 +160,22 @@ impl Preparer {
         Ok(self.measure.as_mut().and_then(|m| m.center(raw, weight)))
     }
 
-    /// Prepares the frames of a batch, in their order.
+    /// Prepares the frames of a batch; rows of `range` that have no frame become zeros.
     ///
     /// An invalid raw value becomes 0, before dark and flat, and so does its weight.
     /// # Errors
     /// [`PrepareError`], naming the frame where it is one frame's fault.
-    pub fn prepare(&mut self, frames: &[Loaded]) -> Result<PreparedBatch, PrepareError> {
+    pub fn prepare(
+        &mut self,
+        range: IndexRange,
+        frames: &[Loaded],
+    ) -> Result<PreparedBatch, PrepareError> {
         let batch = self.plan.batch;
-        if frames.is_empty() || frames.len() > batch as usize {
+        let outside = frames.iter().any(|f| !range.contains(f.index));
+        if range.count == 0 || range.count > batch || outside {
             return Err(PrepareError::Batch { got: frames.len(), batch });
         }
+        let rows = range.count as usize;
         for frame in frames {
             self.check(frame)?;
         }
@@ -179,16 +186,17 @@ impl Preparer {
         let mut data = Buffer::zeros(n * form.data.size() * batch as usize);
         let weights_bytes = if own { n * form.weights.size() * batch as usize } else { 0 };
         let mut weights = Buffer::zeros(weights_bytes);
-        let mut max_valid = (own && layout.rebin > 1).then(Vec::new);
-        let mut invalid = recipe.invalid.any().then(Vec::new);
+        let mut max_valid = (own && layout.rebin > 1).then(|| vec![0; rows]);
+        let mut invalid = recipe.invalid.any().then(|| vec![0; rows]);
 
-        for (slot, frame) in frames.iter().enumerate() {
+        for frame in frames {
+            let slot = (frame.index.0 - range.first.0) as usize;
             decode(frame, &mut self.decoded)?;
             let raw = raw_bytes(frame, &self.decoded);
             let dtype = frame.frame.form.dtype;
             let bad = match &mut invalid {
                 Some(counts) => {
-                    counts.push(mark_invalid(recipe, dtype, raw, &mut self.bad));
+                    counts[slot] = mark_invalid(recipe, dtype, raw, &mut self.bad);
                     Some(&self.bad[..])
                 }
                 None => recipe.bad_flat.as_deref(),
@@ -200,7 +208,7 @@ impl Preparer {
                 let best =
                     store_weights(recipe, layout, &w, &mut self.weight_scratch, &mut weights, slot);
                 if let Some(all) = &mut max_valid {
-                    all.push(best);
+                    all[slot] = best;
                 }
             }
         }
