@@ -121,15 +121,16 @@ fn dependencies(manifest: &str, wanted: impl Fn(&str) -> bool) -> Vec<String> {
         if let Some(section) = line.strip_prefix('[').and_then(|l| l.strip_suffix(']')) {
             let section = section.trim_matches(['[', ']']);
             inside = wanted(section);
-            if let Some((table, name)) = section.rsplit_once('.') {
-                if wanted(table) {
-                    names.push(name.to_owned());
-                }
+            if let Some((table, name)) = section.rsplit_once('.')
+                && wanted(table)
+            {
+                names.push(name.to_owned());
             }
-        } else if inside && !line.starts_with('#') {
-            if let Some((key, _)) = line.split_once(['=', '.']) {
-                names.push(key.trim().trim_matches('"').to_owned());
-            }
+        } else if inside
+            && !line.starts_with('#')
+            && let Some((key, _)) = line.split_once(['=', '.'])
+        {
+            names.push(key.trim().trim_matches('"').to_owned());
         }
     }
     names

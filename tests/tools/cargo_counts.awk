@@ -12,6 +12,9 @@ function crashed() {
     running = ""
 }
 
+{ fflush() }
+
+/^ +Compiling ptystream/ { print; next }
 /^ +Running / || /^ +Doc-tests / {
     crashed()
     running = $0

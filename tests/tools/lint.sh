@@ -10,7 +10,7 @@ for step in "$@"; do
         fmt)
             cargo fmt --version >/dev/null 2>&1 ||
                 { echo "skipped: cargo fmt is not installed (rustup component add rustfmt)"; continue; }
-            cargo fmt --all -- --check
+            cargo fmt --all -- --check --color never
             ;;
         clippy)
             cargo clippy --version >/dev/null 2>&1 ||
