@@ -43,8 +43,14 @@ pub enum Verdict {
 /// Decides.
 ///
 /// # Source
-/// DESIGN.md 2.6; ptypy `core/data.py` moves whatever it finds to `.old`.
-pub fn judge(found: &Found, scan_key: &str, parts: &BTreeMap<String, String>, force: bool, fresh: bool) -> Verdict {
+/// ptypy `core/data.py` moves whatever it finds to `.old`; resuming and refusing are ours.
+pub fn judge(
+    found: &Found,
+    scan_key: &str,
+    parts: &BTreeMap<String, String>,
+    force: bool,
+    fresh: bool,
+) -> Verdict {
     match found {
         Found::Nothing | Found::Foreign => Verdict::Begin,
         Found::Finished(identity) if identity.scan_key == scan_key && !force => Verdict::Complete,

@@ -229,13 +229,7 @@ pub fn read_chunk(dataset: &Dataset, offset: &[usize]) -> Result<Option<(u32, Ve
     let mut mask = 0u32;
     // SAFETY: the buffer has the size that the library has just told for this chunk.
     let done = unsafe {
-        H5Dread_chunk(
-            dataset.id(),
-            DEFAULT,
-            offset.as_ptr(),
-            &mut mask,
-            bytes.as_mut_ptr().cast(),
-        )
+        H5Dread_chunk(dataset.id(), DEFAULT, offset.as_ptr(), &mut mask, bytes.as_mut_ptr().cast())
     };
     h5check(done)?;
     Ok(Some((mask, bytes)))
@@ -282,8 +276,7 @@ fn rows_of(
             extent.as_ptr(),
             null(),
         ))?;
-        let memory =
-            H5Screate_simple(extent.len() as i32, extent.as_ptr(), null());
+        let memory = H5Screate_simple(extent.len() as i32, extent.as_ptr(), null());
         Ok((file, Owned(h5check(memory)?, H5Sclose)))
     }
 }
@@ -338,14 +331,7 @@ pub fn write_rows(dataset: &Dataset, dtype: Dtype, start: usize, bytes: &[u8]) -
     let (file, memory) = rows_of(dataset, &shape, start, bytes.len() / row)?;
     // SAFETY: the buffer holds exactly the selected items in the memory type.
     let done = unsafe {
-        H5Dwrite(
-            dataset.id(),
-            memory_type.id(),
-            memory.0,
-            file.0,
-            DEFAULT,
-            bytes.as_ptr().cast(),
-        )
+        H5Dwrite(dataset.id(), memory_type.id(), memory.0, file.0, DEFAULT, bytes.as_ptr().cast())
     };
     h5check(done).map(|_| ())
 }
@@ -392,14 +378,7 @@ pub fn write_all(dataset: &Dataset, dtype: Dtype, bytes: &[u8]) -> Result<()> {
     let _guard = LOCK.lock();
     // SAFETY: the buffer holds all items of the dataset in the memory type.
     let done = unsafe {
-        H5Dwrite(
-            dataset.id(),
-            memory_type.id(),
-            H5S_ALL,
-            H5S_ALL,
-            DEFAULT,
-            bytes.as_ptr().cast(),
-        )
+        H5Dwrite(dataset.id(), memory_type.id(), H5S_ALL, H5S_ALL, DEFAULT, bytes.as_ptr().cast())
     };
     h5check(done).map(|_| ())
 }
@@ -414,14 +393,7 @@ pub fn read_fixed_text(dataset: &Dataset) -> Result<String> {
     let _guard = LOCK.lock();
     // SAFETY: the buffer holds all items of the dataset in its own type, which is of fixed size.
     let done = unsafe {
-        H5Dread(
-            dataset.id(),
-            file_type.id(),
-            H5S_ALL,
-            H5S_ALL,
-            DEFAULT,
-            bytes.as_mut_ptr().cast(),
-        )
+        H5Dread(dataset.id(), file_type.id(), H5S_ALL, H5S_ALL, DEFAULT, bytes.as_mut_ptr().cast())
     };
     h5check(done)?;
     let end = bytes.iter().position(|&b| b == 0).unwrap_or(bytes.len());
@@ -438,13 +410,7 @@ pub fn external_target(group: &Group, name: &str) -> Result<(String, String)> {
     let _guard = LOCK.lock();
     // SAFETY: the library writes at most the buffer's length.
     let done = unsafe {
-        H5Lget_val(
-            group.id(),
-            c_name.as_ptr(),
-            buffer.as_mut_ptr().cast(),
-            buffer.len(),
-            DEFAULT,
-        )
+        H5Lget_val(group.id(), c_name.as_ptr(), buffer.as_mut_ptr().cast(), buffer.len(), DEFAULT)
     };
     h5check(done)?;
     // One byte of version and flags, then two zero-terminated texts (HDF5 format, "User-defined links").

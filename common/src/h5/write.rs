@@ -7,6 +7,7 @@ use hdf5::types::{TypeDescriptor, VarLenAscii, VarLenUnicode};
 use hdf5::{Dataset, File, Group, Location, Result};
 use std::path::Path;
 use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Largest chunk of a small array, in bytes.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -24,7 +25,10 @@ pub fn create_file(path: &Path) -> Result<File> {
 /// # Errors
 /// The library's.
 pub fn memory_file() -> Result<File> {
-    File::with_options().with_fapl(|p| p.core_filebacked(false)).create("scratch.h5")
+    // The library takes two files of one name for the same one, in memory too.
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let name = format!("memory-{}.h5", COUNT.fetch_add(1, Ordering::Relaxed));
+    File::with_options().with_fapl(|p| p.core_filebacked(false)).create(name)
 }
 
 fn text(value: &str) -> Result<VarLenUnicode> {

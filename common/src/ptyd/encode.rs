@@ -46,7 +46,12 @@ pub fn set_type(place: &Location, kind: &str) -> Result<()> {
 ///
 /// # Errors
 /// The library's.
-pub fn write_map(parent: &Group, name: &str, entries: &[(String, Value)], kind: &str) -> Result<()> {
+pub fn write_map(
+    parent: &Group,
+    name: &str,
+    entries: &[(String, Value)],
+    kind: &str,
+) -> Result<()> {
     let group = parent.create_group(name)?;
     set_type(&group, kind)?;
     entries.iter().try_for_each(|(key, value)| write_value(&group, key, value))
@@ -61,8 +66,7 @@ pub fn write_value(parent: &Group, key: &str, value: &Value) -> Result<()> {
     let place: Location = match value {
         Value::None => {
             let zero = 0f64.to_le_bytes();
-            let dataset =
-                raw::create_dataset(parent, &name, Dtype::F64, &[1], raw::Layout::Plain)?;
+            let dataset = raw::create_dataset(parent, &name, Dtype::F64, &[1], raw::Layout::Plain)?;
             raw::write_all(&dataset, Dtype::F64, &zero)?;
             typed(dataset, "None")?
         }
@@ -206,9 +210,8 @@ fn read_group(group: &Group) -> Result<Value> {
         let items = names.iter().map(|n| read_value(group, n)).collect::<Result<_>>()?;
         return Ok(Value::List(items));
     }
-    let entry = |name: String| {
-        read_value(group, &name).map(|value| (name.replace("_SLASH_", "/"), value))
-    };
+    let entry =
+        |name: String| read_value(group, &name).map(|value| (name.replace("_SLASH_", "/"), value));
     Ok(Value::Map(names.into_iter().map(entry).collect::<Result<_>>()?))
 }
 

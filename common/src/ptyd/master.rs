@@ -129,9 +129,7 @@ pub fn write_merge(
     let mut at = 0;
     for part in parts {
         let source = open_part(part)?;
-        for (name, to, dtype) in
-            [("data", &data, form.data), ("weights", &weights, form.weights)]
-        {
+        for (name, to, dtype) in [("data", &data, form.data), ("weights", &weights, form.weights)] {
             let from = member(part, &source, name)?;
             write::copy_rows(&from, 0, from.shape()[0], to, at, dtype)
                 .map_err(PtydError::hdf5(part, "merge", name))?;
@@ -143,8 +141,11 @@ pub fn write_merge(
         all.indices.extend(bytes.chunks_exact(8).map(item));
         if let Some(list) = &mut all.positions {
             let stored = member(part, &source, "positions")?;
-            let bytes = raw::read_all(&stored, Dtype::F64)
-                .map_err(PtydError::hdf5(part, "read", "positions"))?;
+            let bytes = raw::read_all(&stored, Dtype::F64).map_err(PtydError::hdf5(
+                part,
+                "read",
+                "positions",
+            ))?;
             let item = |b: &[u8]| <f64 as crate::dtype::Pixel>::from_le(b);
             list.extend(bytes.chunks_exact(16).map(|p| [item(&p[..8]), item(&p[8..])]));
         }
@@ -172,8 +173,11 @@ pub fn links(path: &Path) -> Result<Vec<(String, String)>, PtydError> {
         })
         .map_err(PtydError::hdf5(path, "list", "chunks"))?;
     let target = |name: String| {
-        let (file, _) = raw::external_target(&chunks, &name)
-            .map_err(PtydError::hdf5(path, "read the link", &name))?;
+        let (file, _) = raw::external_target(&chunks, &name).map_err(PtydError::hdf5(
+            path,
+            "read the link",
+            &name,
+        ))?;
         Ok((name, file))
     };
     names.into_iter().map(target).collect()

@@ -267,12 +267,14 @@ impl PartWriter {
         while at < rows.len() {
             let run =
                 (at + 1..rows.len()).take_while(|&j| rows[j] == rows[at] + (j - at)).count() + 1;
-            for (from, to, dtype) in [
-                (&self.data, &data, self.form.data),
-                (&self.weights, &weights, self.form.weights),
-            ] {
-                write::copy_rows(from, rows[at], run, to, at, dtype)
-                    .map_err(PtydError::hdf5(&path, "copy rows of", "data and weights"))?;
+            for (from, to, dtype) in
+                [(&self.data, &data, self.form.data), (&self.weights, &weights, self.form.weights)]
+            {
+                write::copy_rows(from, rows[at], run, to, at, dtype).map_err(PtydError::hdf5(
+                    &path,
+                    "copy rows of",
+                    "data and weights",
+                ))?;
             }
             at += run;
         }
@@ -282,7 +284,11 @@ impl PartWriter {
         old.close().map_err(PtydError::hdf5(&self.path, "close", "/"))?;
         let moved = std::fs::rename(&path, &self.path);
         moved.map_err(|e| {
-            PtydError::content(&self.path, "/", format!("cannot be replaced by its compact form: {e}"))
+            PtydError::content(
+                &self.path,
+                "/",
+                format!("cannot be replaced by its compact form: {e}"),
+            )
         })
     }
 }
@@ -302,8 +308,11 @@ pub(crate) fn write_scan_points(
     let Some(dtype) = dtype else {
         // What ptypy stores where there are no positions: a list of None.
         let nothing = crate::value::Value::List(vec![crate::value::Value::None; rows]);
-        return super::encode::write_value(place, "positions", &nothing)
-            .map_err(PtydError::hdf5(file, "write", "positions"));
+        return super::encode::write_value(place, "positions", &nothing).map_err(PtydError::hdf5(
+            file,
+            "write",
+            "positions",
+        ));
     };
     let positions = closing.positions.as_deref().unwrap_or_default();
     if positions.len() != rows {
@@ -410,8 +419,7 @@ mod tests {
     #[test]
     fn frames_of_another_chunk_or_of_two_batches_are_refused() {
         let folder = tempfile::tempdir().unwrap();
-        let mut part =
-            PartWriter::create(&folder.path().join("p"), &form(2, true), 4, 4).unwrap();
+        let mut part = PartWriter::create(&folder.path().join("p"), &form(2, true), 4, 4).unwrap();
         for (first, count) in [(3, 1), (5, 2), (8, 1)] {
             let put = part.put(IndexRange::new(first, count), &[0; 4], None);
             assert!(matches!(put, Err(PtydError::Content { .. })), "{first} {count}");

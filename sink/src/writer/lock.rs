@@ -92,8 +92,8 @@ impl Lock {
 }
 
 fn is_at(file: &File, path: &Path) -> bool {
-    let id = |m: std::fs::Metadata| (m.dev(), m.ino());
-    matches!((file.metadata(), std::fs::metadata(path)), (Ok(a), Ok(b)) if id(a) == id(b))
+    let id = |m: &std::fs::Metadata| (m.dev(), m.ino());
+    matches!((file.metadata(), std::fs::metadata(path)), (Ok(a), Ok(b)) if id(&a) == id(&b))
 }
 
 fn owner(text: &str) -> Option<String> {

@@ -1,0 +1,214 @@
+//! The file: parts, the master, the fold.
+//!
+//! ```text
+//! put ──▶ .<dfile>.partK temporary ──close_chunk──▶ ClosedPart ──publish──▶ <dfile>.partK, master
+//!         (Writer: one thread, HDF5)                (Publisher: may be another thread, fsync)
+//! ```
+//!
+//! - A part is written under a temporary name and renamed when it is whole and synced.
+//! - Parts are published in the order of their chunks: a reader never sees chunk k without k - 1.
+//! - The visible master is never opened for writing: a new one takes its place.
+//! - `append` and `merge` fold the parts into one file at the end; until then the parts are the
+//!   scan, and an interrupted run resumes from them as it does for `link`.
+//! - Temporary files may be deleted by whoever holds the lock; parts count only with this run's id.
+
+mod disk;
+mod lock;
+mod names;
+mod open;
+mod publish;
+mod retire;
+
+pub use open::Open;
+pub use ptystream_common::ptyd::part::Closing as ChunkClose;
+pub use publish::{Finish, Finished, Linger, Publisher};
+
+use crate::error::SinkError;
+use bytes::Bytes;
+use lock::Lock;
+use names::PartNames;
+use ptystream_common::index::{IndexRange, IndexSet};
+use ptystream_common::message::{Announce, Stamp};
+use ptystream_common::params::Save;
+use ptystream_common::ptyd::PtydError;
+use ptystream_common::ptyd::part::PartWriter;
+use ptystream_common::ptyd::record::{Identity, PartHead};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Below this many free bytes a failed write is put down to a full disk.
+const NEARLY_FULL: u64 = 4 << 20;
+
+/// What writer and publisher share; does not change while the scan runs.
+#[derive(Debug)]
+struct Run {
+    dfile: PathBuf,
+    save: Save,
+    names: PartNames,
+    identity: Identity,
+    announce: Announce,
+    lock: Lock,
+}
+
+impl Run {
+    fn part(&self, chunk: u64) -> PathBuf {
+        self.names.path(&self.dfile, chunk)
+    }
+
+    /// Tells whether a master with links is to be seen while the scan runs.
+    fn is_live(&self) -> bool {
+        self.save == Save::Link || self.announce.pipeline.live
+    }
+
+    /// Names a full disk as the cause of a failed write where it is one.
+    fn explain(&self, error: PtydError, needed: u64) -> SinkError {
+        match disk::free_bytes(&self.dfile) {
+            Some(free) if free < needed.max(NEARLY_FULL) => {
+                SinkError::DiskFull { path: self.dfile.clone(), needed, free }
+            }
+            _ => error.into(),
+        }
+    }
+}
+
+/// A part that is whole, closed, and not yet synced or visible.
+#[derive(Debug)]
+pub struct ClosedPart {
+    head: PartHead,
+    temporary: PathBuf,
+    bytes: u64,
+}
+
+impl ClosedPart {
+    /// Returns the number of the chunk.
+    pub fn chunk(&self) -> u64 {
+        self.head.chunk
+    }
+
+    /// Returns the bytes of pixels and weights as they are stored.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+/// Writes prepared frames into parts; owned by one thread.
+#[derive(Debug)]
+pub struct Writer {
+    run: Arc<Run>,
+    durable: IndexSet,
+    common: Option<Bytes>,
+    open: BTreeMap<u64, PartWriter>,
+}
+
+impl Writer {
+    /// Takes the lock and looks at what is there: begins, resumes, refuses, or has nothing to do.
+    ///
+    /// # Errors
+    /// [`SinkError`]: no file named, another sink at work, an unfinished scan that is another one,
+    /// or a folder that cannot be written.
+    pub fn open(announce: &Announce) -> Result<Open, SinkError> {
+        open::open(announce)
+    }
+
+    /// Returns run and epoch.
+    pub fn stamp(&self) -> Stamp {
+        Stamp { run_id: self.run.identity.run_id, epoch: self.run.identity.epoch }
+    }
+
+    /// Returns the indices that were on disk when the file was opened.
+    pub fn durable(&self) -> &IndexSet {
+        &self.durable
+    }
+
+    /// Returns the file's name.
+    pub fn path(&self) -> &Path {
+        &self.run.dfile
+    }
+
+    /// Takes the weights that all frames share: one storage chunk.
+    pub fn common_weights(&mut self, blob: Bytes) {
+        self.common = Some(blob);
+    }
+
+    /// Tells whether the weights that all frames share are there, or not needed.
+    pub fn has_weights(&self) -> bool {
+        self.common.is_some() || !self.run.announce.form.common_weights
+    }
+
+    fn chunk_of(&self, index: u64) -> (u64, u64, u64) {
+        let per_chunk = u64::from(self.run.announce.frames_per_chunk.max(1));
+        let chunk = index / per_chunk;
+        let first = chunk * per_chunk;
+        let end = self.run.announce.num_frames.unwrap_or(u64::MAX).min(first + per_chunk);
+        (chunk, first, end.saturating_sub(first))
+    }
+
+    fn part(&mut self, index: u64) -> Result<&mut PartWriter, SinkError> {
+        let (chunk, first, len) = self.chunk_of(index);
+        if len == 0 || self.durable.contains(index) {
+            let text = match len {
+                0 => format!("index {index} lies beyond the end of the scan"),
+                _ => format!("index {index} is on disk already"),
+            };
+            return Err(SinkError::Chunk { chunk, text });
+        }
+        match self.open.entry(chunk) {
+            std::collections::btree_map::Entry::Occupied(part) => Ok(part.into_mut()),
+            std::collections::btree_map::Entry::Vacant(place) => {
+                let temp = disk::temporary(&self.run.dfile, &format!("part{chunk}"));
+                let part = PartWriter::create(&temp, &self.run.announce.form, first, len)
+                    .map_err(|e| self.run.explain(e, 0))?;
+                Ok(place.insert(part))
+            }
+        }
+    }
+
+    /// Writes frames of one batch, in any order; the blobs are storage chunks.
+    ///
+    /// # Errors
+    /// [`SinkError`] if the range is not a batch or a piece of one, is on disk already, or the
+    /// disk refuses.
+    pub fn put(
+        &mut self,
+        range: IndexRange,
+        data: Bytes,
+        weights: Option<Bytes>,
+    ) -> Result<(), SinkError> {
+        let needed = (data.len() + weights.as_ref().map_or(0, Bytes::len)) as u64;
+        let done = self.part(range.first.0)?.put(range, &data, weights.as_deref());
+        done.map_err(|e| self.run.explain(e, needed))
+    }
+
+    /// Completes a chunk's file under its temporary name.
+    ///
+    /// # Errors
+    /// [`SinkError`] if `close` does not fit what was put, or the disk refuses.
+    pub fn close_chunk(&mut self, chunk: u64, close: &ChunkClose) -> Result<ClosedPart, SinkError> {
+        let first = chunk * u64::from(self.run.announce.frames_per_chunk.max(1));
+        // A chunk of gaps alone was never put into.
+        self.part(first)?;
+        let Some(part) = self.open.remove(&chunk) else {
+            return Err(SinkError::Chunk { chunk, text: "is not open".to_owned() });
+        };
+        let temporary = part.path().to_owned();
+        let positions = self.run.announce.positions;
+        let closed =
+            part.close(&self.run.identity, chunk, close, self.common.as_deref(), positions);
+        let (head, bytes) = closed.map_err(|e| self.run.explain(e, 0))?;
+        Ok(ClosedPart { head, temporary, bytes })
+    }
+}
+
+impl Drop for Writer {
+    /// Deletes the parts that are not whole: their frames are not durable and come again.
+    fn drop(&mut self) {
+        for (_, part) in std::mem::take(&mut self.open) {
+            let path = part.path().to_owned();
+            drop(part);
+            if let Err(error) = disk::remove(&path) {
+                tracing::warn!("{}", ptystream_common::error::chain(&error));
+            }
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Opens the place of a file: begin, resume, nothing to do, refuse.
+
+use super::names::PartNames;
+use super::publish::Published;
+use super::{Lock, Publisher, Run, Writer, disk, retire};
+use crate::error::SinkError;
+use crate::identity::{Found, Verdict, judge};
+use ptystream_common::index::IndexSet;
+use ptystream_common::message::{Announce, SinkReport};
+use ptystream_common::params::Save;
+use ptystream_common::ptyd::record::{Identity, Record, State};
+use ptystream_common::ptyd::{master, part};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+/// What opening came to.
+#[derive(Debug)]
+pub enum Open {
+    /// Frames can be written; the publisher may live on another thread.
+    Ready(Writer, Publisher),
+    /// The file is there already, of this very scan.
+    AlreadyComplete(Box<SinkReport>),
+}
+
+pub(super) fn save_name(save: Save) -> &'static str {
+    match save {
+        Save::Append => "append",
+        Save::Link => "link",
+        Save::Merge => "merge",
+    }
+}
+
+pub(super) fn open(announce: &Announce) -> Result<Open, SinkError> {
+    let (Some(dfile), Some(save)) = (&announce.dfile, announce.save) else {
+        return Err(SinkError::NoFile);
+    };
+    let dfile = std::path::absolute(dfile).map_err(SinkError::file("resolve", dfile))?;
+    let wanted = PartNames::new(announce.chunk_format.as_deref())?;
+    disk::make_folder_of(&dfile)?;
+    let (lock, previous) = Lock::take(&dfile)?;
+    retire::recover(&dfile)?;
+    remove_temporary(&dfile)?;
+
+    let record = master::read_record(&dfile);
+    // A run goes on under the names that it began with.
+    let names = match &record {
+        Some(r) if r.state == State::Writing => PartNames::new(Some(&r.part_format))?,
+        _ => wanted.clone(),
+    };
+    let found = look(&dfile, record.as_ref(), &names, announce, save, &wanted);
+    let pipeline = &announce.pipeline;
+    let (key, parts) = (&announce.scan_key, &announce.key_parts);
+    let resumed = match judge(&found, key, parts, pipeline.force, pipeline.fresh) {
+        Verdict::Refuse(changed) => return Err(SinkError::OtherScan { file: dfile, changed }),
+        Verdict::Complete => {
+            if save != Save::Link {
+                remove_parts(&dfile, &names, 0)?;
+            }
+            lock.forget()?;
+            return Ok(Open::AlreadyComplete(Box::new(report_of(&dfile, record.as_ref()))));
+        }
+        Verdict::Begin => {
+            let old = record.as_ref().map(|r| PartNames::new(Some(&r.part_format)));
+            retire::retire(&dfile, &old.unwrap_or_else(|| Ok(names.clone()))?)?;
+            None
+        }
+        Verdict::Replace => {
+            disk::remove(&dfile)?;
+            None
+        }
+        Verdict::Resume(identity) => Some(identity),
+    };
+    let (names, identity, published) = match resumed {
+        Some(identity) => {
+            let published = whole_parts(&dfile, &names, &identity, announce);
+            remove_parts(&dfile, &names, published.spans.len() as u64)?;
+            let left = previous.filter(|p| p.run_id == identity.run_id).map_or(0, |p| p.epoch);
+            let epoch = identity.epoch.max(published.epoch).max(left) + 1;
+            (names, Identity { epoch, ..identity }, published)
+        }
+        None => {
+            remove_parts(&dfile, &names, 0)?;
+            remove_parts(&dfile, &wanted, 0)?;
+            (wanted, new_identity(key, parts), Published::default())
+        }
+    };
+    lock.sign(identity.run_id, identity.epoch)?;
+    let run = Run { dfile, save, names, identity, announce: announce.clone(), lock };
+    let run = Arc::new(run);
+    let durable = published.durable.clone();
+    let mut publisher = Publisher::new(Arc::clone(&run), published);
+    publisher.show()?;
+    let writer = Writer { run, durable, common: None, open: BTreeMap::new() };
+    Ok(Open::Ready(writer, publisher))
+}
+
+fn new_identity(key: &str, parts: &BTreeMap<String, String>) -> Identity {
+    // Zero means "no run" on the wire.
+    let run_id = uuid::Uuid::new_v4().as_u64_pair().0.max(1);
+    Identity { run_id, epoch: 1, scan_key: key.to_owned(), key_parts: parts.clone() }
+}
+
+/// Finds out what stands where the file is to be.
+fn look(
+    dfile: &Path,
+    record: Option<&Record>,
+    names: &PartNames,
+    announce: &Announce,
+    save: Save,
+    wanted: &PartNames,
+) -> Found {
+    let Some(record) = record else {
+        if disk::exists(dfile) {
+            return Found::Foreign;
+        }
+        let head = part::read_head(&names.path(dfile, 0));
+        return head.map_or(Found::Nothing, |head| Found::Unfinished(head.identity));
+    };
+    let identity = record.identity.clone();
+    if record.state == State::Writing {
+        return Found::Unfinished(identity);
+    }
+    if record.save != save_name(save)
+        || (save == Save::Link && record.part_format != wanted.format())
+    {
+        // Finished, but not in the form that is asked for now.
+        return Found::Foreign;
+    }
+    let whole = |chunk: usize| {
+        part::is_whole(
+            &wanted.path(dfile, chunk as u64),
+            identity.run_id,
+            chunk as u64,
+            &announce.form,
+        )
+    };
+    let same = identity.scan_key == announce.scan_key;
+    if same && save == Save::Link && !(0..record.chunks.len()).all(whole) {
+        // Somebody deleted parts: what is left of them is the beginning of the scan.
+        return Found::Unfinished(identity);
+    }
+    Found::Finished(identity)
+}
+
+/// Collects the parts of the run that are whole, from chunk 0 on.
+fn whole_parts(
+    dfile: &Path,
+    names: &PartNames,
+    identity: &Identity,
+    announce: &Announce,
+) -> Published {
+    let mut found = Published { durable: IndexSet::new(), ..Published::default() };
+    for chunk in 0.. {
+        let path = names.path(dfile, chunk);
+        if !part::is_whole(&path, identity.run_id, chunk, &announce.form) {
+            break;
+        }
+        let Some(head) = part::read_head(&path) else { break };
+        found.add(&head);
+    }
+    found
+}
+
+fn report_of(dfile: &Path, record: Option<&Record>) -> SinkReport {
+    let stored = record.and_then(|r| serde_json::from_str(&r.report).ok());
+    SinkReport {
+        file: Some(dfile.to_owned()),
+        already_complete: true,
+        ..stored.unwrap_or_default()
+    }
+}
+
+fn remove_temporary(dfile: &Path) -> Result<(), SinkError> {
+    let start = format!(".{}.", disk::name_of(dfile));
+    for name in disk::siblings(dfile)? {
+        // A compacted part bears one more ending.
+        let plain = name.strip_suffix(".compact").unwrap_or(&name);
+        if plain.starts_with(&start) && plain.ends_with(disk::TEMPORARY) {
+            disk::remove(&disk::beside(dfile, &name))?;
+        }
+    }
+    Ok(())
+}
+
+/// Deletes parts of chunks from `from` on.
+fn remove_parts(dfile: &Path, names: &PartNames, from: u64) -> Result<(), SinkError> {
+    let here = disk::name_of(dfile);
+    for name in disk::siblings(dfile)? {
+        if names.chunk_of(&here, &name).is_some_and(|chunk| chunk >= from) {
+            disk::remove(&disk::beside(dfile, &name))?;
+        }
+    }
+    Ok(())
+}

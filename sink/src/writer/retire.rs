@@ -1,0 +1,146 @@
+//! Moves a finished file with its parts to `.old`.
+//!
+//! A file that links to parts cannot simply be renamed: the new scan's parts would take the place
+//! of those that it links to. Steps, each of which may be the last before a crash:
+//! 1. the file with its links rewritten, under a temporary name;
+//! 2. the journal: which part gets which name;
+//! 3. the visible file is deleted: a reader finds none rather than one with holes;
+//! 4. the parts are renamed;
+//! 5. the rewritten file becomes `.old`;
+//! 6. the journal is deleted.
+//!
+//! With a journal the steps from 3 on are done again; each of them can be.
+
+use super::disk;
+use super::names::PartNames;
+use crate::error::SinkError;
+use ptystream_common::ptyd::master;
+use std::path::{Path, PathBuf};
+
+fn old_of(dfile: &Path) -> PathBuf {
+    disk::beside(dfile, &format!("{}.old", disk::name_of(dfile)))
+}
+
+fn journal_of(dfile: &Path) -> PathBuf {
+    disk::beside(dfile, &format!(".{}.old-journal", disk::name_of(dfile)))
+}
+
+fn rewritten(dfile: &Path) -> PathBuf {
+    disk::beside(dfile, &format!(".{}.old-rewritten", disk::name_of(dfile)))
+}
+
+/// Moves the file in its entirety; does nothing if there is none.
+///
+/// `names`: how the file's parts are named.
+pub(crate) fn retire(dfile: &Path, names: &PartNames) -> Result<(), SinkError> {
+    if !disk::exists(dfile) {
+        return Ok(());
+    }
+    remove_old(dfile, names)?;
+    // What is no HDF5 file has no links.
+    let links = master::links(dfile).unwrap_or_default();
+    let here = disk::name_of(dfile);
+    let own = |file: &str| {
+        let name = Path::new(file).file_name()?.to_string_lossy().into_owned();
+        let rest = name.strip_prefix(&here)?.to_owned();
+        disk::exists(&disk::beside(dfile, &name)).then(|| (name, format!("{here}.old{rest}")))
+    };
+    let moves: Vec<(String, (String, String))> =
+        links.into_iter().filter_map(|(chunk, file)| Some((chunk, own(&file)?))).collect();
+    if moves.is_empty() {
+        disk::rename(dfile, &old_of(dfile))?;
+        return disk::sync_folder_of(dfile);
+    }
+    let targets: Vec<(String, String)> =
+        moves.iter().map(|(chunk, (_, new))| (chunk.clone(), new.clone())).collect();
+    let copy = rewritten(dfile);
+    master::relink(dfile, &copy, &targets)?;
+    disk::sync_file(&copy)?;
+    let lines: Vec<String> = moves.iter().map(|(_, (a, b))| format!("{a}\t{b}\n")).collect();
+    disk::write_whole(&journal_of(dfile), &lines.concat())?;
+    replay(dfile, &lines.concat())
+}
+
+/// Completes a move that a crash cut off.
+pub(crate) fn recover(dfile: &Path) -> Result<(), SinkError> {
+    let journal = journal_of(dfile);
+    match std::fs::read_to_string(&journal) {
+        Ok(text) => replay(dfile, &text),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => disk::remove(&rewritten(dfile)),
+        Err(e) => Err(SinkError::file("read", journal)(e)),
+    }
+}
+
+fn replay(dfile: &Path, journal: &str) -> Result<(), SinkError> {
+    disk::remove(dfile)?;
+    for (from, to) in journal.lines().filter_map(|line| line.split_once('\t')) {
+        let from = disk::beside(dfile, from);
+        if disk::exists(&from) {
+            disk::rename(&from, &disk::beside(dfile, to))?;
+        }
+    }
+    let copy = rewritten(dfile);
+    if disk::exists(&copy) {
+        disk::rename(&copy, &old_of(dfile))?;
+    }
+    disk::sync_folder_of(dfile)?;
+    disk::remove(&journal_of(dfile))
+}
+
+/// Deletes an older `.old` with its parts.
+fn remove_old(dfile: &Path, names: &PartNames) -> Result<(), SinkError> {
+    let old = old_of(dfile);
+    let here = disk::name_of(&old);
+    let standard = PartNames::new(None)?;
+    for name in disk::siblings(dfile)? {
+        let part = |n: &PartNames| n.chunk_of(&here, &name).is_some();
+        if part(names) || part(&standard) {
+            disk::remove(&disk::beside(dfile, &name))?;
+        }
+    }
+    disk::remove(&old)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn a_move_that_was_cut_off_is_completed() {
+        let folder = tempfile::tempdir().unwrap();
+        let dfile = folder.path().join("a.ptyd");
+        let at = |name: &str| folder.path().join(name);
+        // As after the first part was renamed.
+        fs::write(
+            at(".a.ptyd.old-journal"),
+            "a.ptyd.part000\ta.ptyd.old.part000\na.ptyd.part001\ta.ptyd.old.part001\n",
+        )
+        .unwrap();
+        fs::write(at(".a.ptyd.old-rewritten"), "master").unwrap();
+        fs::write(at("a.ptyd.old.part000"), "0").unwrap();
+        fs::write(at("a.ptyd.part001"), "1").unwrap();
+        recover(&dfile).unwrap();
+        let mut names = disk::siblings(&dfile).unwrap();
+        names.sort();
+        assert_eq!(names, ["a.ptyd.old", "a.ptyd.old.part000", "a.ptyd.old.part001"]);
+        assert_eq!(fs::read_to_string(at("a.ptyd.old")).unwrap(), "master");
+    }
+
+    #[test]
+    fn a_file_without_links_is_renamed_over_the_older_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let dfile = folder.path().join("a.ptyd");
+        let at = |name: &str| folder.path().join(name);
+        fs::write(&dfile, "not HDF5").unwrap();
+        fs::write(at("a.ptyd.old"), "older").unwrap();
+        fs::write(at("a.ptyd.old.part003"), "older part").unwrap();
+        fs::write(at("a.ptyd.older"), "somebody's").unwrap();
+        retire(&dfile, &PartNames::new(None).unwrap()).unwrap();
+        let mut names = disk::siblings(&dfile).unwrap();
+        names.sort();
+        assert_eq!(names, ["a.ptyd.old", "a.ptyd.older"]);
+        assert_eq!(fs::read_to_string(at("a.ptyd.old")).unwrap(), "not HDF5");
+    }
+}

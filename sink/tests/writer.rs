@@ -1,0 +1,464 @@
+//! The writer on recorded files: what is put in comes out, in every form, also after a crash.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
+use bytes::Bytes;
+use ptystream_common::codec::{Compression, Filter};
+use ptystream_common::dtype::Dtype;
+use ptystream_common::index::IndexRange;
+use ptystream_common::message::{Announce, PreparedForm, SinkReport};
+use ptystream_common::params::{Arithmetic, Compat, OnGap, OutputDtype, PipelineParams, Save};
+use ptystream_common::ptyd::read::{NodeKind, PtydFile};
+use ptystream_common::value::{NumArray, Value};
+use ptystream_sink::SinkError;
+use ptystream_sink::writer::{ChunkClose, Finish, Finished, Open, Publisher, Writer};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+fn pipeline() -> PipelineParams {
+    PipelineParams {
+        frames_per_chunk: None,
+        batch: None,
+        compression: Compression::None,
+        dtype: OutputDtype::Ptypy,
+        arithmetic: Arithmetic::Exact,
+        compat: Compat::None,
+        valid_range: None,
+        bad_values: vec![],
+        on_gap: OnGap::Fill,
+        live: false,
+        parts_linger_secs: 0.0,
+        publish_interval_secs: 0.0,
+        flush_after_secs: None,
+        sink_memory_bytes: 1 << 30,
+        producer_memory_bytes: 1 << 30,
+        window: 8,
+        threads: None,
+        peer_timeout_secs: 60.0,
+        fresh: false,
+        force: false,
+    }
+}
+
+/// A made-up scan whose pixels tell frame and place.
+#[derive(Clone)]
+struct Scan {
+    announce: Announce,
+    data: Vec<Vec<u8>>,
+    weights: Vec<Vec<u8>>,
+    positions: Vec<[f64; 2]>,
+}
+
+impl Scan {
+    fn new(dfile: PathBuf, save: Save, frames: u64, per_chunk: u32, batch: u32) -> Self {
+        let [h, w] = [2usize, 3usize];
+        let pixel = |i: u64, p: usize| (i * 7 + p as u64) as u16;
+        let data = (0..frames)
+            .map(|i| (0..h * w).flat_map(|p| pixel(i, p).to_le_bytes()).collect())
+            .collect();
+        let weights = (0..frames)
+            .map(|i| (0..h * w).map(|p| u8::from(p as u64 != i % 6)).collect())
+            .collect();
+        let positions: Vec<[f64; 2]> = (0..frames).map(|i| [i as f64, -(i as f64)]).collect();
+        let announce = Announce {
+            scan_key: "k1".into(),
+            key_parts: [("data.rebin".to_owned(), "1".to_owned())].into(),
+            num_frames: Some(frames),
+            frames_per_chunk: per_chunk,
+            form: PreparedForm {
+                data: Dtype::U16,
+                weights: Dtype::Bool,
+                shape: [h, w],
+                weights_shape: [h, w],
+                batch,
+                data_filters: vec![],
+                weights_filters: vec![],
+                common_weights: false,
+            },
+            positions: Some(Dtype::F64),
+            meta: vec![
+                ("version".into(), Value::Float(0.1)),
+                ("num_frames".into(), Value::None),
+                ("label".into(), Value::None),
+                ("shape".into(), Value::Array(NumArray::i64s(&[2, 3]))),
+                ("psize".into(), Value::Array(NumArray::f64s(&[1e-4, 1e-4]))),
+                ("energy".into(), Value::Float(7.2)),
+                ("distance".into(), Value::Float(7.19)),
+                ("center".into(), Value::Array(NumArray::f64s(&[1.0, 1.5]))),
+            ],
+            info: vec![("rebin".into(), Value::Int(1))],
+            positions_scan: None,
+            dfile: Some(dfile),
+            chunk_format: None,
+            save: Some(save),
+            pipeline: pipeline(),
+            warnings: vec![],
+            origins: vec![],
+        };
+        Self { announce, data, weights, positions }
+    }
+
+    fn frames(&self) -> u64 {
+        self.data.len() as u64
+    }
+
+    fn chunks(&self) -> u64 {
+        self.frames().div_ceil(u64::from(self.announce.frames_per_chunk))
+    }
+
+    fn chunk(&self, chunk: u64) -> (u64, u64) {
+        let n = u64::from(self.announce.frames_per_chunk);
+        (chunk * n, (chunk * n + n).min(self.frames()))
+    }
+
+    fn blob(&self, rows: &[Vec<u8>], filled: usize) -> Bytes {
+        let mut bytes = rows.concat();
+        bytes.resize(bytes.len() / rows.len() * filled, 0);
+        bytes.into()
+    }
+
+    /// Puts a chunk's batches, the last one first.
+    fn put_chunk(&self, writer: &mut Writer, chunk: u64) -> ChunkClose {
+        let batch = u64::from(self.announce.form.batch);
+        let (first, end) = self.chunk(chunk);
+        let starts: Vec<u64> = (first..end).step_by(batch as usize).collect();
+        for &start in starts.iter().rev() {
+            let stop = (start + batch).min(end);
+            let rows = start as usize..stop as usize;
+            let range = IndexRange::new(start, (stop - start) as u32);
+            let data = self.blob(&self.data[rows.clone()], batch as usize);
+            let weights = (!self.announce.form.common_weights)
+                .then(|| self.blob(&self.weights[rows], batch as usize));
+            writer.put(range, data, weights).unwrap();
+        }
+        ChunkClose {
+            indices: (first..end).collect(),
+            positions: self
+                .announce
+                .positions
+                .map(|_| self.positions[first as usize..end as usize].to_vec()),
+            ..ChunkClose::default()
+        }
+    }
+
+    fn open(&self) -> (Writer, Publisher) {
+        match Writer::open(&self.announce).unwrap() {
+            Open::Ready(writer, publisher) => (writer, publisher),
+            Open::AlreadyComplete(_) => panic!("the file is complete already"),
+        }
+    }
+
+    fn finish(&self) -> Finish {
+        Finish {
+            num_frames: self.frames(),
+            report: SinkReport { frames: self.frames(), ..SinkReport::default() },
+            ..Finish::default()
+        }
+    }
+
+    /// Writes what is not on disk yet, chunks in reverse order; returns how many were written.
+    fn write(&self) -> (u64, Finished) {
+        let (mut writer, mut publisher) = self.open();
+        let mut written = 0;
+        let todo = (0..self.chunks()).filter(|&c| !writer.durable().contains(self.chunk(c).0));
+        for chunk in todo.collect::<Vec<_>>().into_iter().rev() {
+            let close = self.put_chunk(&mut writer, chunk);
+            let part = writer.close_chunk(chunk, &close).unwrap();
+            publisher.publish(vec![part]).unwrap();
+            written += 1;
+        }
+        (written, publisher.finish(&self.finish()).unwrap())
+    }
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+/// Reads frames, weights, positions and indices in the order of chunks and rows.
+fn content(path: &Path) -> [Vec<u8>; 4] {
+    let file = PtydFile::open(path).unwrap();
+    let mut all = [vec![], vec![], vec![], vec![]];
+    for chunk in file.chunks().unwrap() {
+        for (i, name) in ["data", "weights", "positions", "indices"].into_iter().enumerate() {
+            all[i].extend_from_slice(
+                &file.array(&format!("chunks/{}/{name}", chunk.name)).unwrap().data,
+            );
+        }
+    }
+    all
+}
+
+fn expected(scan: &Scan) -> [Vec<u8>; 4] {
+    [
+        scan.data.concat(),
+        scan.weights.concat(),
+        scan.positions.iter().flatten().flat_map(|v| v.to_le_bytes()).collect(),
+        (0..scan.frames() as i64).flat_map(|i| i.to_le_bytes()).collect(),
+    ]
+}
+
+#[test]
+fn all_forms_hold_what_was_put_in() {
+    // 3 divides neither the chunk nor the scan; 4 divides the chunk.
+    for (per_chunk, batch) in [(4, 4), (4, 1), (5, 3), (20, 4)] {
+        for save in [Save::Link, Save::Append, Save::Merge] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("a.ptyd");
+            let scan = Scan::new(path.clone(), save, 11, per_chunk, batch);
+            let (_, finished) = scan.write();
+            assert_eq!(content(&path), expected(&scan), "{save:?} {per_chunk} {batch}");
+            let file = PtydFile::open(&path).unwrap();
+            let meta: BTreeMap<_, _> = file.values("meta").unwrap().into_iter().collect();
+            assert_eq!(meta["num_frames"], Value::Int(11));
+            let chunks = if save == Save::Merge { 1 } else { scan.chunks() };
+            assert_eq!(finished.report.chunks, chunks);
+            assert_eq!(file.chunks().unwrap().len() as u64, chunks);
+            let parts = if save == Save::Link { scan.chunks() as usize } else { 0 };
+            assert_eq!(names(folder.path()).len(), 1 + parts, "{:?}", names(folder.path()));
+        }
+    }
+}
+
+#[test]
+fn a_part_holds_nothing_but_datasets() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.ptyd");
+    Scan::new(path.clone(), Save::Link, 4, 2, 1).write();
+    let nodes = PtydFile::open(&path).unwrap().tree().unwrap();
+    let inside: Vec<_> = nodes.iter().filter(|n| n.path.starts_with("/chunks/1/")).collect();
+    assert_eq!(inside.len(), 4);
+    assert!(inside.iter().all(|n| matches!(n.kind, NodeKind::Dataset { .. })));
+    let link = nodes.iter().find(|n| n.path == "/chunks/1").unwrap();
+    assert_eq!(link.link.as_deref(), Some("a.ptyd.part001"));
+}
+
+#[test]
+fn chunks_appear_in_order_and_only_when_their_turn_has_come() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.ptyd");
+    let scan = Scan::new(path.clone(), Save::Link, 6, 2, 2);
+    let (mut writer, mut publisher) = scan.open();
+    let close = |writer: &mut Writer, chunk| {
+        let close = scan.put_chunk(writer, chunk);
+        writer.close_chunk(chunk, &close).unwrap()
+    };
+    let (one, two) = (close(&mut writer, 1), close(&mut writer, 2));
+    assert!(publisher.publish(vec![two, one]).unwrap().is_empty());
+    assert!(!path.exists());
+    let zero = close(&mut writer, 0);
+    assert!(publisher.publish(vec![zero]).unwrap().contains_all(0, 6));
+    assert_eq!(content(&path), expected(&scan));
+}
+
+#[test]
+fn an_interrupted_run_goes_on_where_it_was() {
+    for (save, live) in
+        [(Save::Link, true), (Save::Append, false), (Save::Append, true), (Save::Merge, false)]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.ptyd");
+        let mut scan = Scan::new(path.clone(), save, 11, 3, 2);
+        scan.announce.pipeline.live = live;
+        let stamp = {
+            let (mut writer, mut publisher) = scan.open();
+            for chunk in [0, 1] {
+                let close = scan.put_chunk(&mut writer, chunk);
+                publisher.publish(vec![writer.close_chunk(chunk, &close).unwrap()]).unwrap();
+            }
+            // Chunk 2 is closed but not published, chunk 3 not even closed.
+            let close = scan.put_chunk(&mut writer, 2);
+            let _lost = writer.close_chunk(2, &close).unwrap();
+            scan.put_chunk(&mut writer, 3);
+            writer.stamp()
+        };
+        assert_eq!(path.exists(), live, "{save:?}");
+        let (writer, _publisher) = scan.open();
+        assert_eq!(writer.stamp().run_id, stamp.run_id);
+        assert_eq!(writer.stamp().epoch, stamp.epoch + 1);
+        assert!(writer.durable().contains_all(0, 6) && writer.durable().len() == 6);
+        drop((writer, _publisher));
+        let (written, finished) = scan.write();
+        assert_eq!((written, finished.report.epoch), (2, stamp.epoch + 2));
+        assert_eq!(content(&path), expected(&scan), "{save:?}");
+        if let Some(linger) = finished.linger {
+            assert_eq!(linger.parts().len(), 4);
+            linger.clear().unwrap();
+        }
+        let parts = if save == Save::Link { 4 } else { 0 };
+        assert_eq!(names(folder.path()).len(), 1 + parts, "{:?}", names(folder.path()));
+    }
+}
+
+#[test]
+fn a_finished_scan_is_left_alone_unless_forced() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.ptyd");
+    let mut scan = Scan::new(path.clone(), Save::Link, 6, 2, 2);
+    let first = scan.write().1.report;
+    let Open::AlreadyComplete(report) = Writer::open(&scan.announce).unwrap() else {
+        panic!("was not recognised");
+    };
+    assert!(report.already_complete);
+    assert_eq!((report.frames, report.run_id), (6, first.run_id));
+    scan.announce.pipeline.force = true;
+    let again = scan.write().1.report;
+    assert_ne!(again.run_id, first.run_id);
+    let old = folder.path().join("a.ptyd.old");
+    assert_eq!(content(&old), expected(&scan));
+}
+
+#[test]
+fn a_finished_scan_of_which_parts_were_deleted_is_completed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.ptyd");
+    let scan = Scan::new(path.clone(), Save::Link, 6, 2, 2);
+    scan.write();
+    std::fs::remove_file(folder.path().join("a.ptyd.part001")).unwrap();
+    assert_eq!(scan.write().0, 2);
+    assert_eq!(content(&path), expected(&scan));
+}
+
+#[test]
+fn another_scan_moves_the_finished_one_with_its_parts() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.ptyd");
+    let first = Scan::new(path.clone(), Save::Link, 6, 2, 2);
+    first.write();
+    let mut second = Scan::new(path.clone(), Save::Link, 3, 2, 2);
+    second.announce.scan_key = "k2".into();
+    for _ in 0..2 {
+        second.announce.pipeline.force = true;
+        second.write();
+    }
+    // The first one was replaced in .old by the second one, parts and all.
+    let both = ["a.ptyd", "a.ptyd.old", "a.ptyd.old.part000", "a.ptyd.old.part001"];
+    let mut all: Vec<&str> = both.to_vec();
+    all.extend(["a.ptyd.part000", "a.ptyd.part001"]);
+    assert_eq!(names(folder.path()), all);
+    assert_eq!(content(&folder.path().join("a.ptyd.old")), expected(&second));
+    assert_eq!(content(&path), expected(&second));
+}
+
+#[test]
+fn another_scan_is_refused_while_one_is_unfinished() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.ptyd");
+    let scan = Scan::new(path.clone(), Save::Append, 6, 2, 2);
+    {
+        let (mut writer, mut publisher) = scan.open();
+        let close = scan.put_chunk(&mut writer, 0);
+        publisher.publish(vec![writer.close_chunk(0, &close).unwrap()]).unwrap();
+    }
+    let mut other = scan.clone();
+    other.announce.scan_key = "k2".into();
+    other.announce.key_parts = [("data.rebin".to_owned(), "2".to_owned())].into();
+    let refused = Writer::open(&other.announce).unwrap_err();
+    assert!(matches!(refused, SinkError::OtherScan { .. }));
+    assert!(refused.to_string().contains("data.rebin (1 there, 2 here)"), "{refused}");
+    other.announce.pipeline.fresh = true;
+    assert_eq!(other.write().0, 3);
+    assert_eq!(content(&path), expected(&other));
+}
+
+#[test]
+fn parts_of_another_run_never_count() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.ptyd");
+    let scan = Scan::new(path.clone(), Save::Link, 6, 2, 2);
+    scan.write();
+    std::fs::remove_file(&path).unwrap();
+    let mut other = Scan::new(path.clone(), Save::Link, 6, 2, 2);
+    other.announce.scan_key = "k2".into();
+    other.announce.pipeline.fresh = true;
+    let (writer, publisher) = other.open();
+    assert!(writer.durable().is_empty() && publisher.durable().is_empty());
+    assert_eq!(names(folder.path()), ["a.ptyd.lock"]);
+}
+
+#[test]
+fn a_second_writer_is_refused_and_a_lost_lock_ends_the_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.ptyd");
+    let scan = Scan::new(path.clone(), Save::Link, 2, 2, 2);
+    let (mut writer, mut publisher) = scan.open();
+    assert!(matches!(Writer::open(&scan.announce), Err(SinkError::Locked { .. })));
+    let close = scan.put_chunk(&mut writer, 0);
+    let part = writer.close_chunk(0, &close).unwrap();
+    std::fs::remove_file(folder.path().join("a.ptyd.lock")).unwrap();
+    assert!(matches!(publisher.publish(vec![part]), Err(SinkError::LockLost { .. })));
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_file_of_somebody_else_moves_to_old() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.ptyd");
+    std::fs::write(&path, "somebody's").unwrap();
+    Scan::new(path, Save::Append, 2, 2, 2).write();
+    assert_eq!(std::fs::read(folder.path().join("a.ptyd.old")).unwrap(), b"somebody's");
+}
+
+#[test]
+fn gaps_are_listed_in_the_file_and_survive_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.ptyd");
+    let scan = Scan::new(path.clone(), Save::Append, 4, 2, 1);
+    let gap = vec![(IndexRange::new(1, 1), "frame 1 was lost".to_owned())];
+    {
+        let (mut writer, mut publisher) = scan.open();
+        let rows = |i: usize| Bytes::from(scan.data[i].clone());
+        let weights = Bytes::from(scan.weights[0].clone());
+        writer.put(IndexRange::new(0, 1), rows(0), Some(weights)).unwrap();
+        let close = ChunkClose {
+            indices: vec![0, 1],
+            positions: Some(scan.positions[..2].to_vec()),
+            gaps: vec![1],
+            reasons: gap.clone(),
+            ..ChunkClose::default()
+        };
+        publisher.publish(vec![writer.close_chunk(0, &close).unwrap()]).unwrap();
+    }
+    let report = scan.write().1.report;
+    assert_eq!(report.gaps, gap);
+    assert_eq!(PtydFile::open(&path).unwrap().record().unwrap().gaps, gap);
+    let [data, weights, ..] = content(&path);
+    assert_eq!(data[12..24], [0; 12]);
+    assert_eq!(weights[6..12], [0; 6]);
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_is_an_output_error() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("f"), "").unwrap();
+    let scan = Scan::new(folder.path().join("f/a.ptyd"), Save::Link, 2, 2, 2);
+    let error = Writer::open(&scan.announce).unwrap_err();
+    assert!(matches!(&error, SinkError::File { .. }));
+    assert_eq!(error.kind(), ptystream_common::error::Kind::Output);
+}
+
+#[test]
+fn weights_that_all_frames_share_are_needed_before_a_chunk_closes() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.ptyd");
+    let mut scan = Scan::new(path.clone(), Save::Append, 5, 3, 2);
+    scan.announce.form.common_weights = true;
+    scan.announce.form.weights_filters = vec![Filter::Shuffle(1)];
+    let (mut writer, mut publisher) = scan.open();
+    let close = scan.put_chunk(&mut writer, 0);
+    assert!(!writer.has_weights());
+    let missing = writer.close_chunk(0, &close).unwrap_err();
+    assert!(missing.to_string().contains("weights are missing"), "{missing}");
+    writer.common_weights(Bytes::from(vec![1u8; 12]));
+    for chunk in 0..2 {
+        let close = scan.put_chunk(&mut writer, chunk);
+        publisher.publish(vec![writer.close_chunk(chunk, &close).unwrap()]).unwrap();
+    }
+    let _ = publisher.finish(&scan.finish()).unwrap();
+    assert_eq!(content(&path)[1], vec![1u8; 30]);
+}
