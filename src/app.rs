@@ -7,7 +7,7 @@ use crate::report::Report;
 use crate::signals::{self, Caught};
 use crate::{compare, config, inspect, local, params_cmd, picture, roles};
 use clap::Parser;
-use ptystream_common::error::{Failure, Kind};
+use ptystream_common::error::{Failure, Kind, chain};
 use ptystream_common::shutdown::Shutdown;
 use ptystream_common::source::Registry;
 use ptystream_producer::run::ProducerReport;
@@ -103,32 +103,32 @@ fn dispatch(command: Command, registry: &Registry, shutdown: &Shutdown) -> Resul
         }
         Command::Config(args) => print(&load(&args.scan, registry)?.show()),
         Command::Inspect(args) => {
-            let input = |e: inspect::InspectError| Failure::new(Kind::Input, text(&e));
-            match &args.fix {
-                Some(copy) => print(&inspect::fix(&args.file, copy).map_err(input)?),
-                None => print(&inspect::inspect(&args.file).map_err(input)?),
-            }
+            let text = match &args.fix {
+                Some(copy) => inspect::fix(&args.file, copy).map(|done| done.join("\n")),
+                None => inspect::inspect(&args.file),
+            };
+            print(&text.map_err(|e| Failure::new(Kind::Input, chain(&e)))?)
         }
         Command::Compare(args) => {
             let options = compare::CompareOptions {
-                tolerance: args.tolerance,
+                tolerance: compare::Tolerance { relative: args.tolerance, absolute: 0.0 },
                 ignore_chunking: args.ignore_chunking,
                 info: args.info,
+                ..compare::CompareOptions::default()
             };
-            let outcome = compare::compare(&args.a, &args.b, &options)
-                .map_err(|e| Failure::new(Kind::Input, text(&e)))?;
-            print(&outcome.to_string())?;
-            Ok(if outcome.is_equal() { OK } else { DIFFERENT })
+            let differences = compare::compare(&args.a, &args.b, &options)
+                .map_err(|e| Failure::new(Kind::Input, chain(&e)))?;
+            let lines: Vec<String> = differences.iter().map(ToString::to_string).collect();
+            match lines.len() {
+                0 => print("equal"),
+                _ => print(&lines.join("\n")).map(|_| DIFFERENT),
+            }
         }
         Command::Picture(args) => {
-            picture::draw(&args.file, &args.png).map_err(|e| Failure::new(e.kind(), text(&e)))?;
+            picture::draw(&args.file, &args.png).map_err(|e| Failure::new(e.kind(), chain(&e)))?;
             print(&format!("{}\n", args.png.display()))
         }
     }
-}
-
-fn text(error: &dyn std::error::Error) -> String {
-    ptystream_common::error::chain(error)
 }
 
 fn load(args: &ScanArgs, registry: &Registry) -> Result<Config, Failure> {
@@ -146,8 +146,7 @@ fn load(args: &ScanArgs, registry: &Registry) -> Result<Config, Failure> {
         scan: args.name.clone(),
         ..ConfigArgs::default()
     };
-    let config =
-        config::load(&args, registry).map_err(|e| Failure::new(Kind::Config, e.to_string()))?;
+    let config = config::load(&args, registry).map_err(|e| Failure::from(&e))?;
     for note in &config.notes {
         tracing::info!("{note}");
     }

@@ -2,8 +2,8 @@
 
 use crate::config::Config;
 use ptystream_common::error::{Failure, Kind};
+use ptystream_common::link::Inproc;
 use ptystream_common::link::Link;
-use ptystream_common::link::inproc::Inproc;
 use ptystream_common::shutdown::Shutdown;
 use ptystream_common::source::Registry;
 use ptystream_producer::run::{ProducerReport, Progress};
@@ -24,12 +24,12 @@ pub fn run(
     shutdown: &Shutdown,
     progress: &mut dyn FnMut(&Progress),
 ) -> Result<ProducerReport, Failure> {
-    let scan = Scan::open(&config.data, &config.pipeline, registry).map_err(|e| Failure::from(&e))?;
+    let scan =
+        Scan::open(&config.data, &config.pipeline, registry).map_err(|e| Failure::from(&e))?;
     let link = Inproc;
     let producer_hub = link.hub(ANY)?;
     let sink_hub = link.hub(ANY)?;
-    let (producer_address, sink_address) =
-        (producer_hub.address.clone(), sink_hub.address.clone());
+    let (producer_address, sink_address) = (producer_hub.address.clone(), sink_hub.address.clone());
     let peer_timeout = Duration::from_secs_f64(config.pipeline.peer_timeout_secs);
     let sink = ptystream_sink::run::SinkArgs {
         name: "sink".into(),
@@ -68,7 +68,10 @@ pub fn run(
             // The producer has the same failure and returns it.
             Ok(Err(failure)) => tracing::debug!("{name}: {failure}"),
             Err(_) => {
-                return Err(Failure::new(Kind::Aborted, format!("{name} panicked; please report it")));
+                return Err(Failure::new(
+                    Kind::Aborted,
+                    format!("{name} panicked; please report it"),
+                ));
             }
         }
     }

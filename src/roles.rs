@@ -22,7 +22,8 @@ pub fn producer(
     shutdown: &Shutdown,
     progress: &mut dyn FnMut(&Progress),
 ) -> Result<ProducerReport, Failure> {
-    let scan = Scan::open(&config.data, &config.pipeline, registry).map_err(|e| Failure::from(&e))?;
+    let scan =
+        Scan::open(&config.data, &config.pipeline, registry).map_err(|e| Failure::from(&e))?;
     let hub = for_address(bind)?.hub(bind)?;
     tracing::info!(address = hub.address, "producer ready");
     ptystream_producer::run::run(scan, &config.pipeline, hub, shutdown, progress)
@@ -32,11 +33,7 @@ pub fn producer(
 ///
 /// # Errors
 /// What ended the scan; the first of several.
-pub fn worker(
-    args: &WorkerArgs,
-    registry: &Registry,
-    shutdown: &Shutdown,
-) -> Result<u64, Failure> {
+pub fn worker(args: &WorkerArgs, registry: &Registry, shutdown: &Shutdown) -> Result<u64, Failure> {
     let base = args.name.clone().unwrap_or_else(process_name);
     let peer_timeout = seconds("--peer-timeout", args.peer_timeout)?;
     let mut threads = Vec::with_capacity(args.threads);

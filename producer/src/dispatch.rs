@@ -332,8 +332,8 @@ impl Dispatcher {
                 return None;
             }
             let range = self.batch(self.cursor);
-            let fits = range.end() <= limit
-                && range.end() <= self.watermark.saturating_add(self.horizon);
+            let fits =
+                range.end() <= limit && range.end() <= self.watermark.saturating_add(self.horizon);
             if !fits {
                 return None;
             }
@@ -366,10 +366,8 @@ impl Dispatcher {
             }
             self.counts.sent += 1;
             self.counts.again += u64::from(again);
-            self.out.insert(
-                range.first.0,
-                Outstanding { range, holder: Some(id), orphaned_at: None },
-            );
+            self.out
+                .insert(range.first.0, Outstanding { range, holder: Some(id), orphaned_at: None });
             let gaps = range.iter().filter(|i| self.gaps.contains(i.0)).collect();
             actions.push(Action::Send { worker: id, range, gaps });
         }

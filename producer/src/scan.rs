@@ -262,10 +262,7 @@ impl Scan {
             ("version".to_owned(), Value::Float(self.data.version)),
             ("label".to_owned(), self.data.label.clone().map_or(Value::None, Value::Str)),
             ("shape".to_owned(), Value::Array(NumArray::i64s(&shape))),
-            (
-                "psize".to_owned(),
-                geometry.meta_psize(psize).map_or(Value::None, pair),
-            ),
+            ("psize".to_owned(), geometry.meta_psize(psize).map_or(Value::None, pair)),
             ("energy".to_owned(), float(energy)),
             ("center".to_owned(), pair(geometry.meta_center())),
             ("distance".to_owned(), float(distance)),

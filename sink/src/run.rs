@@ -9,7 +9,6 @@
 use crate::assemble::{Assembler, Verdict};
 use crate::credit::CreditBook;
 use crate::threads::{Disk, DiskEvent};
-use crate::error::SinkError;
 use crate::writer::{Finish, Finished, Open, Writer};
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, never, select};
@@ -143,7 +142,10 @@ impl Sink {
             }
             SpokeEvent::Unreadable(error) => {
                 let address = &self.args.producer.address;
-                return Err(Failure::new(Kind::Peer, format!("the producer at {address}: {error}")));
+                return Err(Failure::new(
+                    Kind::Peer,
+                    format!("the producer at {address}: {error}"),
+                ));
             }
             SpokeEvent::Message(message) => message,
         };
@@ -410,9 +412,8 @@ impl Sink {
         let times = scan.disk.join();
         let counts = scan.assembler.counts();
         let everybody = || self.workers.values().chain(&self.gone);
-        let sum = |of: fn(&WorkerTally) -> Duration| {
-            everybody().map(of).sum::<Duration>().as_secs_f64()
-        };
+        let sum =
+            |of: fn(&WorkerTally) -> Duration| everybody().map(of).sum::<Duration>().as_secs_f64();
         if counts.received != counts.kept + counts.duplicates + counts.out_of_range {
             tracing::error!(?counts, "frames that came and frames accounted for differ");
         }

@@ -80,9 +80,9 @@ impl Disk {
                 let (closed, parts) = unbounded();
                 let told = events.clone();
                 let publisher =
-                    named("publish")
-                    .spawn(move || publish(publisher, interval, &parts, &told))?;
-                let writer = named("write").spawn(move || write(writer, &inbox, &closed, &events))?;
+                    named("publish").spawn(move || publish(publisher, interval, &parts, &told))?;
+                let writer =
+                    named("write").spawn(move || write(writer, &inbox, &closed, &events))?;
                 Ok(Self { jobs, events: out, writer: Some(writer), publisher: Some(publisher) })
             }
         }

@@ -155,7 +155,10 @@ impl Worker {
             }
             SpokeEvent::Unreadable(error) => {
                 let address = &self.args.producer.address;
-                return Err(Failure::new(Kind::Peer, format!("the producer at {address}: {error}")));
+                return Err(Failure::new(
+                    Kind::Peer,
+                    format!("the producer at {address}: {error}"),
+                ));
             }
             SpokeEvent::Message(message) => message,
         };
@@ -360,7 +363,8 @@ impl Worker {
     }
 
     fn on_time(&self) -> Result<(), Failure> {
-        let late = |since: Option<Instant>| since.is_some_and(|s| s.elapsed() > self.args.peer_timeout);
+        let late =
+            |since: Option<Instant>| since.is_some_and(|s| s.elapsed() > self.args.peer_timeout);
         let (what, address) = match () {
             () if late(self.producer_missing_since) => ("producer", &self.args.producer.address),
             () if late(self.sink_missing_since) => ("sink", &self.args.sink.address),
@@ -388,8 +392,7 @@ impl Work {
         ticket: &Ticket,
         parts: Vec<Bytes>,
     ) -> Result<Vec<Loaded>, Vec<(Index, Failure)>> {
-        let wanted: Vec<Index> =
-            ticket.range.iter().filter(|i| !ticket.gaps.contains(i)).collect();
+        let wanted: Vec<Index> = ticket.range.iter().filter(|i| !ticket.gaps.contains(i)).collect();
         if wanted.is_empty() {
             return Ok(Vec::new());
         }
