@@ -94,12 +94,7 @@ fn chunks_of_one_frame_travel_as_they_are_stored() {
         let new = || f.new_dataset::<u16>().shape((6, 4, 5)).chunk((1, 4, 5));
         new().shuffle().deflate(2).create("gzip").unwrap().write_raw(&pixels(120)).unwrap();
         new().create("none").unwrap().write_raw(&pixels(120)).unwrap();
-        new()
-            .deflate(1)
-            .create("partly")
-            .unwrap()
-            .write_slice(&vec![9u16; 20], (2..3, .., ..))
-            .unwrap_err();
+        new().deflate(1).create("partly").unwrap();
         let block = ndarray::Array3::from_elem((1, 4, 5), 9u16);
         f.dataset("partly").unwrap().write_slice(&block, (2..3, .., ..)).unwrap();
     });

@@ -313,7 +313,9 @@ impl H5Dataset {
 
 /// Finds the pixel type of an HDF5 type, or names what it is instead.
 fn pixel_type(datatype: &hdf5::Datatype) -> Result<Dtype, String> {
-    let descriptor = datatype.to_descriptor().map_err(|_| datatype.to_string())?;
+    let descriptor = datatype
+        .to_descriptor()
+        .map_err(|_| format!("unknown to this program, {} bytes each", datatype.size()))?;
     Ok(match descriptor {
         TypeDescriptor::Boolean => Dtype::Bool,
         TypeDescriptor::Unsigned(IntSize::U1) => Dtype::U8,
@@ -447,7 +449,7 @@ mod tests {
             });
             let dataset = f
                 .new_dataset_builder()
-                .empty_as(&swapped.unwrap())
+                .empty_as(swapped.unwrap())
                 .shape((2, 3))
                 .create("be")
                 .unwrap();

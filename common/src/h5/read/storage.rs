@@ -233,4 +233,75 @@ mod tests {
         assert_eq!(unwritten.storage().unwrap(), Storage::Chunks { extent, filters: vec![] });
         assert_eq!(unwritten.read_chunk(&[0, 0, 0]).unwrap(), None);
     }
+
+    /// Makes an empty dataset of `[4, 8, 8]` u16 with a filter that is not installed.
+    fn with_filter(
+        file: &hdf5::File,
+        key: &str,
+        chunk: (usize, usize, usize),
+        id: i32,
+        values: &[u32],
+    ) {
+        let plist = hdf5::plist::DatasetCreate::build().chunk(chunk).finish().unwrap();
+        let item = hdf5::Datatype::from_type::<u16>().unwrap();
+        let space = hdf5::Dataspace::try_new((4, 8, 8)).unwrap();
+        let name = std::ffi::CString::new(key).unwrap();
+        let default = hdf5_sys::h5p::H5P_DEFAULT;
+        let made = hdf5::sync::sync(|| {
+            // SAFETY: all identifiers are alive, `values` and `name` outlive the calls; the new
+            // identifier is owned by the returned dataset.
+            unsafe {
+                let optional = hdf5_sys::h5z::H5Z_FLAG_OPTIONAL;
+                hdf5_sys::h5p::H5Pset_filter(
+                    plist.id(),
+                    id,
+                    optional,
+                    values.len(),
+                    values.as_ptr(),
+                );
+                let dataset = hdf5_sys::h5d::H5Dcreate2(
+                    file.id(),
+                    name.as_ptr(),
+                    item.id(),
+                    space.id(),
+                    default,
+                    plist.id(),
+                    default,
+                );
+                hdf5::from_id::<hdf5::Dataset>(dataset)
+            }
+        });
+        made.unwrap();
+    }
+
+    #[test]
+    fn filters_that_workers_decode_need_not_be_installed_and_others_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("in.h5");
+        let made = hdf5::File::create(&path).unwrap();
+        with_filter(&made, "bslz4", (1, 8, 8), BSLZ4, &[0, 4, 2, 0, 2]);
+        with_filter(&made, "bszstd", (1, 8, 8), BSLZ4, &[0, 4, 2, 0, 3]);
+        with_filter(&made, "lz4", (2, 8, 8), LZ4, &[]);
+        with_filter(&made, "strange", (1, 8, 8), 31999, &[]);
+        made.close().unwrap();
+        let file = H5File::open(&path).unwrap();
+        let storage = |key: &str| file.dataset(key).unwrap().storage().unwrap();
+        let chunks = |extent: [usize; 3], filter| Storage::Chunks {
+            extent: extent.to_vec(),
+            filters: vec![filter],
+        };
+        assert_eq!(storage("bslz4"), chunks([1, 8, 8], Filter::Bslz4(2)));
+        assert_eq!(storage("lz4"), chunks([2, 8, 8], Filter::Lz4));
+        assert_eq!(storage("bszstd"), Storage::Library { chunk: Some(vec![1, 8, 8]) });
+        assert_eq!(storage("strange"), Storage::Library { chunk: Some(vec![1, 8, 8]) });
+        let strange = file.dataset("strange").unwrap();
+        for error in [strange.ensure_decodable().unwrap_err(), strange.read().unwrap_err()] {
+            let text = error.to_string();
+            assert!(
+                text.contains("'strange' in '") && text.contains("HDF5 filter 31999"),
+                "{text}"
+            );
+            assert!(text.contains("repack the file"), "{text}");
+        }
+    }
 }
