@@ -6,12 +6,16 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`storage`] | where the bytes of a dataset lie, and raw chunks |
+//! | `error` | why something cannot be read |
 //! | `keys` | the keys of a file that come nearest to a wrong one |
 //! | `virtuals` | the check of virtual datasets |
 
+mod error;
 mod keys;
 pub mod storage;
 mod virtuals;
+
+pub use error::ReadError;
 
 use crate::dtype::Dtype;
 use crate::frame::Array;
@@ -21,103 +25,6 @@ use hdf5::{Hyperslab, SliceOrIndex};
 use std::fs::File as PlainFile;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-
-/// Why something cannot be read from an HDF5 file.
-#[derive(Debug, thiserror::Error)]
-#[must_use]
-pub enum ReadError {
-    /// No such file.
-    #[error("'{}' is missing", path.display())]
-    Missing {
-        /// Which file.
-        path: PathBuf,
-    },
-    /// The system refuses to read the file.
-    #[error("'{}' cannot be read", path.display())]
-    Unreadable {
-        /// Which file.
-        path: PathBuf,
-        /// The cause.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The file has no HDF5 signature.
-    #[error("'{}' is not an HDF5 file", path.display())]
-    NotHdf5 {
-        /// Which file.
-        path: PathBuf,
-    },
-    /// The library refuses the file.
-    #[error("'{}' cannot be opened: it is cut off, damaged, or open for writing elsewhere", path.display())]
-    Open {
-        /// Which file.
-        path: PathBuf,
-        /// The cause.
-        #[source]
-        source: hdf5::Error,
-    },
-    /// No object under this key.
-    #[error("no dataset '{key}' in '{}'{}", path.display(), keys::hint(near))]
-    Key {
-        /// Which file.
-        path: PathBuf,
-        /// What was looked for.
-        key: String,
-        /// Keys of datasets that come near.
-        near: Vec<String>,
-    },
-    /// The key names a group.
-    #[error("'{key}' in '{}' is a group, not a dataset{}", path.display(), keys::hint(near))]
-    Group {
-        /// Which file.
-        path: PathBuf,
-        /// What was looked for.
-        key: String,
-        /// Keys of datasets in or near it.
-        near: Vec<String>,
-    },
-    /// Items are of no pixel type.
-    #[error("'{key}' in '{}' holds items of type {what}; integers up to 32 bit, int64, float32, float64 and bool can be read", path.display())]
-    Type {
-        /// Which file.
-        path: PathBuf,
-        /// Which dataset.
-        key: String,
-        /// Their type.
-        what: String,
-    },
-    /// Chunks are compressed by something unknown.
-    #[error("'{key}' in '{}' is compressed with HDF5 filter {id}, which is not installed; install its plugin, set HDF5_PLUGIN_PATH, or repack the file with gzip", path.display())]
-    Filter {
-        /// Which file.
-        path: PathBuf,
-        /// Which dataset.
-        key: String,
-        /// The filter's registered number.
-        id: i32,
-    },
-    /// A source of a virtual dataset is missing.
-    #[error("virtual dataset '{key}' in '{}' takes from {missing}: it would read as zeros; bring that file to where the virtual dataset expects it", path.display())]
-    Virtual {
-        /// Which file.
-        path: PathBuf,
-        /// Which dataset.
-        key: String,
-        /// What it takes from, and what is wrong with it.
-        missing: String,
-    },
-    /// The library refuses to read the items.
-    #[error("'{key}' in '{}' cannot be read", path.display())]
-    Items {
-        /// Which file.
-        path: PathBuf,
-        /// Which dataset.
-        key: String,
-        /// The cause.
-        #[source]
-        source: hdf5::Error,
-    },
-}
 
 /// An HDF5 file, open for reading.
 #[derive(Clone, Debug)]
@@ -313,7 +220,9 @@ impl H5Dataset {
 
 /// Finds the pixel type of an HDF5 type, or names what it is instead.
 fn pixel_type(datatype: &hdf5::Datatype) -> Result<Dtype, String> {
-    let descriptor = datatype.to_descriptor().map_err(|_| datatype.to_string())?;
+    let descriptor = datatype
+        .to_descriptor()
+        .map_err(|_| format!("unknown to this program, {} bytes each", datatype.size()))?;
     Ok(match descriptor {
         TypeDescriptor::Boolean => Dtype::Bool,
         TypeDescriptor::Unsigned(IntSize::U1) => Dtype::U8,
@@ -348,3 +257,131 @@ fn memory_type(dtype: Dtype) -> Result<hdf5::Datatype, hdf5::Error> {
 // Memory types above are native ones.
 #[cfg(not(target_endian = "little"))]
 compile_error!("arrays are little-endian in memory");
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use tempfile::TempDir;
+
+    /// Makes a file with the help of `fill` and opens it.
+    fn file(fill: impl FnOnce(&hdf5::File)) -> (TempDir, H5File) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("in.h5");
+        let made = hdf5::File::create(&path).unwrap();
+        fill(&made);
+        made.close().unwrap();
+        let opened = H5File::open(&path).unwrap();
+        (dir, opened)
+    }
+
+    #[test]
+    fn files_that_are_none_are_told_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("in.h5");
+        let text = || H5File::open(&path).unwrap_err().to_string();
+        assert!(text().ends_with("in.h5' is missing"), "{}", text());
+        std::fs::write(&path, "a text, not a tree of arrays").unwrap();
+        assert!(text().ends_with("in.h5' is not an HDF5 file"), "{}", text());
+        std::fs::write(&path, "").unwrap();
+        assert!(text().ends_with("is not an HDF5 file"), "{}", text());
+        let made = hdf5::File::create(&path).unwrap();
+        made.new_dataset_builder().with_data(&[1u16; 5000]).create("data").unwrap();
+        made.close().unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+        assert!(text().contains("cut off, damaged"), "{}", text());
+        let folder = H5File::open(dir.path()).unwrap_err().to_string();
+        assert!(folder.ends_with("cannot be read"), "{folder}");
+    }
+
+    #[test]
+    fn wrong_keys_name_the_nearest_ones() {
+        let (_dir, file) = file(|f| {
+            let group = f.create_group("entry_1/data_1").unwrap();
+            group.new_dataset::<u16>().shape(4).create("data").unwrap();
+            f.new_dataset::<u16>().shape(4).create("entry_1/energy").unwrap();
+            f.link_soft("/nowhere", "dangling").unwrap();
+        });
+        let error = file.dataset("entry_1/data_1/dat").unwrap_err();
+        let ReadError::Key { near, .. } = &error else { panic!("{error}") };
+        assert_eq!(near, &["entry_1/data_1/data", "entry_1/energy"]);
+        assert!(error.to_string().contains("no dataset 'entry_1/data_1/dat' in '"), "{error}");
+        assert!(error.to_string().contains("; there is 'entry_1/data_1/data'"), "{error}");
+        let error = file.dataset("entry_1").unwrap_err();
+        assert!(matches!(error, ReadError::Group { .. }), "{error}");
+        assert!(matches!(file.dataset("dangling").unwrap_err(), ReadError::Key { .. }));
+    }
+
+    #[test]
+    fn every_pixel_type_reads_and_others_are_refused_by_name() {
+        let (_dir, file) = file(|f| {
+            let b = || f.new_dataset_builder();
+            b().with_data(&[true, false]).create("bool").unwrap();
+            b().with_data(&[1u8, 255]).create("uint8").unwrap();
+            b().with_data(&[1u16, 65535]).create("uint16").unwrap();
+            b().with_data(&[1u32, u32::MAX]).create("uint32").unwrap();
+            b().with_data(&[1i8, -1]).create("int8").unwrap();
+            b().with_data(&[1i16, -1]).create("int16").unwrap();
+            b().with_data(&[1i32, -1]).create("int32").unwrap();
+            b().with_data(&[1i64, -1]).create("int64").unwrap();
+            b().with_data(&[1f32, -1.5]).create("float32").unwrap();
+            b().with_data(&[1f64, -1.5]).create("float64").unwrap();
+            b().with_data(&[1u64, 2]).create("uint64").unwrap();
+            f.new_dataset::<hdf5::types::VarLenUnicode>().create("text").unwrap();
+        });
+        for dtype in Dtype::ALL {
+            let dataset = file.dataset(dtype.name()).unwrap();
+            assert_eq!(dataset.dtype(), dtype);
+            let read = dataset.read().unwrap();
+            assert_eq!((read.dtype, &read.shape[..], read.to_f64()[0]), (dtype, &[2][..], 1.0));
+        }
+        assert_eq!(file.dataset("int64").unwrap().read().unwrap().to_f64(), [1.0, -1.0]);
+        for (key, what) in [("uint64", "type uint64"), ("text", "type unicode")] {
+            let error = file.dataset(key).unwrap_err().to_string();
+            assert!(error.contains(&format!("'{key}' in '")) && error.contains(what), "{error}");
+        }
+    }
+
+    #[test]
+    fn big_endian_items_are_converted() {
+        let (_dir, file) = file(|f| {
+            let swapped = hdf5::sync::sync(|| {
+                // SAFETY: the copy of a predefined type is a new identifier, owned from here on.
+                unsafe {
+                    hdf5::from_id::<hdf5::Datatype>(hdf5_sys::h5t::H5Tcopy(
+                        *hdf5::globals::H5T_STD_U16BE,
+                    ))
+                }
+            });
+            let dataset = f
+                .new_dataset_builder()
+                .empty_as(swapped.unwrap())
+                .shape((2, 3))
+                .create("be")
+                .unwrap();
+            dataset.write_raw(&[1u16, 2, 3, 4, 5, 600]).unwrap();
+        });
+        let dataset = file.dataset("be").unwrap();
+        assert_eq!(dataset.read().unwrap(), Array::from_items(&[2, 3], &[1u16, 2, 3, 4, 5, 600]));
+        assert_eq!(dataset.storage().unwrap(), storage::Storage::Library { chunk: None });
+    }
+
+    #[test]
+    fn slabs_and_scalars_read_and_slabs_outside_are_refused() {
+        let (_dir, file) = file(|f| {
+            let items: Vec<i32> = (0..24).collect();
+            let dataset = f.new_dataset::<i32>().shape((2, 3, 4)).create("a").unwrap();
+            dataset.write_raw(&items).unwrap();
+            f.new_dataset::<f32>().create("one").unwrap().write_scalar(&7.5f32).unwrap();
+        });
+        let dataset = file.dataset("a").unwrap();
+        let slab = dataset.read_slab(&[1, 0, 2], &[1, 2, 2]).unwrap();
+        assert_eq!(slab, Array::from_items(&[1, 2, 2], &[14, 15, 18, 19]));
+        for (start, count) in [([1, 0, 0], [2, 1, 1]), ([0, 0, usize::MAX], [1, 1, 1])] {
+            let text = crate::error::chain(&dataset.read_slab(&start, &count).unwrap_err());
+            assert!(text.contains("are not in [2, 3, 4]"), "{text}");
+        }
+        assert_eq!(file.dataset("one").unwrap().read().unwrap().to_f64(), [7.5]);
+    }
+}

@@ -23,3 +23,23 @@ pub fn builtin() -> Registry {
     registry.add(moonflower::kind());
     registry
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn names_and_aliases_are_found_and_declarations_are_whole() {
+        let registry = builtin();
+        for (name, alias) in
+            [("numpy", "NumpyScan"), ("hdf5", "hdf5loader"), ("moonflower", "MoonFlowerScan")]
+        {
+            let kind = registry.find(alias).expect("known to ptypy's users");
+            assert_eq!(kind.name, name);
+            let names: HashSet<_> = kind.params.iter().map(|p| p.name).collect();
+            assert_eq!(names.len(), kind.params.len(), "each once");
+            assert!(kind.params.iter().all(|p| !p.help.is_empty() && !p.types.is_empty()));
+        }
+    }
+}

@@ -113,3 +113,58 @@ fn find(virtual_file: &str, name: &str) -> Option<PathBuf> {
     places.extend(prefix.map(|p| p.join(name)));
     places.into_iter().find(|p| p.is_file())
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn source(path: &Path, key: &str) {
+        let file = hdf5::File::create(path).unwrap();
+        let dataset = file.new_dataset::<u16>().shape((2, 3)).create(key).unwrap();
+        dataset.write_raw(&[7u16; 6]).unwrap();
+    }
+
+    fn virtual_of(path: &Path, sources: &[(&str, &str)]) {
+        let file = hdf5::File::create(path).unwrap();
+        let mut builder = file.new_dataset::<u16>().shape((2 * sources.len(), 3));
+        for (i, (name, key)) in sources.iter().enumerate() {
+            let target = ndarray::s![2 * i..2 * i + 2, ..];
+            let target = hdf5::Selection::try_from(target).unwrap();
+            builder = builder.virtual_map(name, key, (2, 3), .., (2 * sources.len(), 3), target);
+        }
+        builder.create("all").unwrap();
+    }
+
+    #[test]
+    fn a_missing_source_is_named_instead_of_read_as_zeros() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        source(&at("one.h5"), "data");
+        source(&at("two.h5"), "data");
+        virtual_of(&at("all.h5"), &[("one.h5", "data"), ("two.h5", "data")]);
+        let open = || H5File::open(&at("all.h5")).unwrap().dataset("all");
+        let dataset = open().unwrap();
+        assert_eq!(dataset.read().unwrap().to_f64(), vec![7.0; 12]);
+        assert_eq!(dataset.files(), [at("all.h5"), at("one.h5"), at("two.h5")]);
+        drop(dataset);
+
+        source(&at("two.h5"), "other");
+        let text = open().unwrap_err().to_string();
+        assert!(text.contains("takes from 'data' of the file 'two.h5'"), "{text}");
+        assert!(text.contains("it would read as zeros"), "{text}");
+        std::fs::remove_file(at("two.h5")).unwrap();
+        let text = open().unwrap_err().to_string();
+        assert!(
+            text.contains("'all' in '") && text.contains("the file 'two.h5', which is missing"),
+            "{text}"
+        );
+        std::fs::write(at("two.h5"), "x").unwrap();
+        let text = open().unwrap_err().to_string();
+        assert!(text.contains("'two.h5', which cannot be read"), "{text}");
+
+        virtual_of(&at("outer.h5"), &[("all.h5", "all")]);
+        let text = H5File::open(&at("outer.h5")).unwrap().dataset("all").unwrap_err().to_string();
+        assert!(text.contains("two.h5"), "a virtual dataset on a virtual dataset: {text}");
+    }
+}

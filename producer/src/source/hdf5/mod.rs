@@ -59,6 +59,14 @@ const fn column(name: &'static str, help: &'static str) -> ParamDecl {
 }
 
 static PARAMS: &[ParamDecl] = &[
+    ParamDecl::new(
+        "shape",
+        &[ParamType::IntPair, ParamType::Int, ParamType::None],
+        ParamDefault::None,
+        "Region of interest in raw pixels; None: the whole frame",
+    )
+    .limits(Some(1.0), None)
+    .level(1),
     file("intensities.file", "HDF5 file with the frames"),
     key("intensities.key", "Dataset of the frames, (n, rows, cols) or (slow, fast, rows, cols)"),
     file("positions.file", "HDF5 file with the positions; None: intensities.file"),
