@@ -11,7 +11,7 @@ use ptystream_common::error::{Failure, Kind, chain};
 use ptystream_common::shutdown::Shutdown;
 use ptystream_common::source::Registry;
 use ptystream_producer::run::ProducerReport;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -57,8 +57,12 @@ fn start_logs() {
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_from_env("PTYSTREAM_LOG")
         .unwrap_or_else(|_| EnvFilter::new("warn,ptystream=info"));
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if logs.with_target(false).try_init().is_err() {
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false);
+    if logs.try_init().is_err() {
         eprintln!("ptystream: logs go where the program around has sent them");
     }
 }

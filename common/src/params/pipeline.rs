@@ -77,8 +77,8 @@ pub const PIPELINE: &[ParamDecl] = &[
         .cure("give a list of numbers, such as [65535]")
         .level(1),
     ParamDecl::new("on_gap", &[T::Str], D::Str("fill"), "What becomes of a frame that cannot be had.")
-        .choices(&["fill", "skip", "fail"])
-        .doc("`fill`: zeros with weight 0 at the nominal position. `skip`: its index is left out. `fail`: the scan ends.")
+        .choices(&["fill", "fail"])
+        .doc("`fill`: zeros with weight 0 at the nominal position. `fail`: the scan ends.")
         .level(1),
     ParamDecl::new("live", &[T::Bool], D::Bool(false), "Whether the file can be followed while it is written.")
         .doc("`append` and `merge` then show a link master until they are done. `link` always can be followed.")
@@ -94,12 +94,6 @@ pub const PIPELINE: &[ParamDecl] = &[
         .limits(Some(0.0), None)
         .unit("s")
         .level(2)
-        .bytes_unaffected(),
-    ParamDecl::new("flush_after_secs", &[T::Float, T::None], D::None, "Time after which a chunk that is not full is closed.")
-        .above(0.0)
-        .unit("s")
-        .doc("`None`: a chunk waits until it is full or the scan has ended.")
-        .level(1)
         .bytes_unaffected(),
     ParamDecl::new("sink_memory_bytes", &[T::Int], D::Int(GIB), "Prepared frames that the sink may hold.")
         .limits(Some(MIB), None)

@@ -143,8 +143,6 @@ pub enum Compat {
 pub enum OnGap {
     /// Zeros with weight 0 at the nominal position.
     Fill,
-    /// The index is left out.
-    Skip,
     /// The scan ends.
     Fail,
 }
@@ -176,8 +174,6 @@ pub struct PipelineParams {
     pub parts_linger_secs: f64,
     /// Least seconds between two replacements of the master.
     pub publish_interval_secs: f64,
-    /// Seconds after which a chunk that is not full is closed; `None`: never.
-    pub flush_after_secs: Option<f64>,
     /// Bytes of prepared frames that the sink may hold.
     pub sink_memory_bytes: u64,
     /// Bytes of raw frames that the producer may hold.
