@@ -1,1 +1,4 @@
 //! The command line of ptystream, as a library.
+
+pub mod compare;
+pub mod inspect;

@@ -1,6 +1,7 @@
 //! The file with the scan's name: a small one with links to parts, or everything folded into one.
 
 use crate::dtype::Dtype;
+use crate::frame::Array;
 use crate::h5::raw::{self, Layout};
 use crate::h5::write;
 use crate::message::PreparedForm;
@@ -23,17 +24,28 @@ pub struct Content<'a> {
     pub record: &'a Record,
 }
 
-fn begin(path: &Path, content: &Content<'_>) -> Result<(File, Group), PtydError> {
+fn begin_of(path: &Path, content: &Content<'_>) -> Result<(File, Group), PtydError> {
+    begin(path, content.meta, content.info, Some(content.record))
+}
+
+fn begin(
+    path: &Path,
+    meta: &[(String, Value)],
+    info: &[(String, Value)],
+    record: Option<&Record>,
+) -> Result<(File, Group), PtydError> {
     let file = write::create_file(path).map_err(PtydError::hdf5(path, "create", "/"))?;
     stamp_root(&file).map_err(PtydError::hdf5(path, "write", "/"))?;
-    for (name, entries) in [("meta", content.meta), ("info", content.info)] {
+    for (name, entries) in [("meta", meta), ("info", info)] {
         if let Some(key) = doubled(entries).first() {
             let text = format!("would hold '{key}' twice; give it once");
             return Err(PtydError::content(path, name, text));
         }
         write_map(&file, name, entries, "dict").map_err(PtydError::hdf5(path, "write", name))?;
     }
-    content.record.write(&file).map_err(PtydError::hdf5(path, "write", "ptystream"))?;
+    if let Some(record) = record {
+        record.write(&file).map_err(PtydError::hdf5(path, "write", "ptystream"))?;
+    }
     let chunks = file
         .create_group("chunks")
         .and_then(|g| set_type(&g, "dict").map(|()| g))
@@ -51,7 +63,7 @@ fn end(path: &Path, file: File, chunks: Group) -> Result<(), PtydError> {
 /// # Errors
 /// [`PtydError`] if the file cannot be written.
 pub fn write_links(path: &Path, content: &Content<'_>, links: &[String]) -> Result<(), PtydError> {
-    let (file, chunks) = begin(path, content)?;
+    let (file, chunks) = begin_of(path, content)?;
     for (n, target) in links.iter().enumerate() {
         chunks
             .link_external(target, "/", &n.to_string())
@@ -78,7 +90,7 @@ pub fn write_append(
     content: &Content<'_>,
     parts: &[PathBuf],
 ) -> Result<(), PtydError> {
-    let (file, chunks) = begin(path, content)?;
+    let (file, chunks) = begin_of(path, content)?;
     for (n, part) in parts.iter().enumerate() {
         let source = open_part(part)?;
         let name = n.to_string();
@@ -110,7 +122,7 @@ pub fn write_merge(
     form: &PreparedForm,
     positions: Option<Dtype>,
 ) -> Result<(), PtydError> {
-    let (file, chunks) = begin(path, content)?;
+    let (file, chunks) = begin_of(path, content)?;
     let rows: usize = content.record.chunks.iter().map(|c| c.rows as usize).sum();
     let chunk = chunks
         .create_group("0")
@@ -154,6 +166,62 @@ pub fn write_merge(
     write_scan_points(path, &chunk, &all, positions)?;
     drop((data, weights, chunk));
     end(path, file, chunks)
+}
+
+/// Writes a file of chunks that are at hand as arrays: repaired copies, small files.
+#[derive(Debug)]
+pub struct PlainWriter {
+    path: PathBuf,
+    file: File,
+    chunks: Group,
+    count: u64,
+}
+
+impl PlainWriter {
+    /// Creates the file with `meta` and `info`.
+    ///
+    /// # Errors
+    /// [`PtydError`] if the file is there already or cannot be written.
+    pub fn create(
+        path: &Path,
+        meta: &[(String, Value)],
+        info: &[(String, Value)],
+    ) -> Result<Self, PtydError> {
+        if path.exists() {
+            return Err(PtydError::content(path, "the file", "exists; name another"));
+        }
+        let (file, chunks) = begin(path, meta, info, None)?;
+        Ok(Self { path: path.to_owned(), file, chunks, count: 0 })
+    }
+
+    /// Adds the next chunk: frames, weights, positions and indices with as many rows each.
+    ///
+    /// # Errors
+    /// [`PtydError`] if the file cannot be written.
+    pub fn add(&mut self, arrays: &[(&str, &Array)]) -> Result<(), PtydError> {
+        let number = self.count.to_string();
+        let chunk = self
+            .chunks
+            .create_group(&number)
+            .and_then(|g| set_type(&g, "dict").map(|()| g))
+            .map_err(PtydError::hdf5(&self.path, "create chunk", &number))?;
+        for &(name, array) in arrays {
+            let kind = if name == "indices" { "arraylist" } else { "array" };
+            write::write_array(&chunk, name, array.dtype, &array.shape, &array.data)
+                .and_then(|d| set_type(&d, kind))
+                .map_err(PtydError::hdf5(&self.path, "write", name))?;
+        }
+        self.count += 1;
+        Ok(())
+    }
+
+    /// Closes the file.
+    ///
+    /// # Errors
+    /// [`PtydError`] if the file cannot be written.
+    pub fn close(self) -> Result<(), PtydError> {
+        end(&self.path, self.file, self.chunks)
+    }
 }
 
 /// Returns the names of the files that a file's chunks link to, by chunk; empty if none do.

@@ -1,0 +1,599 @@
+//! Shows what a `.ptyd` file holds, tells whether ptypy's `PtydScan` can read it, and repairs it.
+
+use ptystream_common::dtype::Dtype;
+use ptystream_common::frame::Array;
+use ptystream_common::ptyd::PtydError;
+use ptystream_common::ptyd::master::PlainWriter;
+use ptystream_common::ptyd::read::{ChunkRef, Node, NodeKind, PtydFile};
+use ptystream_common::ptyd::record::State;
+use ptystream_common::value::Value;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::Path;
+
+/// Items of an array that are shown.
+const SHOWN: usize = 6;
+
+/// Whether `PtydScan` can read a file, and how it would get on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// Why it cannot; empty if it can.
+    pub faults: Vec<String>,
+    /// What it does otherwise than one would think.
+    pub remarks: Vec<String>,
+}
+
+/// Describes a file: its tree, what `PtydScan` makes of it, and its state.
+///
+/// # Errors
+/// [`PtydError`] if the file is missing or no HDF5 file.
+pub fn inspect(path: &Path) -> Result<String, PtydError> {
+    let file = PtydFile::open(path)?;
+    let nodes = file.tree()?;
+    let mut text = format!("{}\n", path.display());
+    for node in &nodes {
+        let depth = node.path.matches('/').count();
+        let name = node.path.rsplit('/').next().unwrap_or_default();
+        let _ = writeln!(text, "{}{name}: {}", "   ".repeat(depth), show(&file, node));
+    }
+    let verdict = judge(&file, &nodes);
+    text.push('\n');
+    if verdict.faults.is_empty() {
+        text.push_str("PtydScan can read it.\n");
+    } else {
+        text.push_str("PtydScan cannot read it:\n");
+    }
+    for fault in &verdict.faults {
+        let _ = writeln!(text, "  - {fault}");
+    }
+    for remark in &verdict.remarks {
+        let _ = writeln!(text, "  note: {remark}");
+    }
+    let _ = writeln!(text, "state: {}", state(&file));
+    Ok(text)
+}
+
+fn show(file: &PtydFile, node: &Node) -> String {
+    let link = node.link.as_ref().map(|l| format!(" -> {l}")).unwrap_or_default();
+    let kind = node.kind_attr.clone().unwrap_or_else(|| "no type".to_owned());
+    match &node.kind {
+        NodeKind::Dead => format!("dead link{link}"),
+        NodeKind::Group if node.path.starts_with("/chunks/") && node.link.is_some() => {
+            format!("link{link}")
+        }
+        NodeKind::Group => format!("{kind}{link}"),
+        NodeKind::Dataset { .. } if kind == "None" => "None".to_owned(),
+        NodeKind::Dataset { dtype, pixel, shape } => {
+            let value = match pixel {
+                None => file.text(&node.path).map(|t| format!(" = '{}'", short(&t))),
+                Some(_) => values(file, &node.path, shape),
+            };
+            let value = value.unwrap_or_default();
+            match shape.as_slice() {
+                [] => format!("{kind}, {dtype}{value}"),
+                shape => format!("{kind}, {shape:?} {dtype}{value}"),
+            }
+        }
+    }
+}
+
+fn short(text: &str) -> String {
+    match text.char_indices().nth(60) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// Shows a scalar or a short array; of longer ones only what they are.
+fn values(file: &PtydFile, path: &str, shape: &[usize]) -> Result<String, PtydError> {
+    let size: usize = shape.iter().product();
+    if shape.len() > 2 || size == 0 {
+        return Ok(String::new());
+    }
+    let per_row = size / shape.first().copied().unwrap_or(1).max(1);
+    let array = match shape {
+        [] => file.array(path)?,
+        _ => file.rows(path, 0, shape[0].min(SHOWN.div_ceil(per_row)))?,
+    };
+    let show = |v: &f64| match array.dtype {
+        Dtype::Bool => (if *v != 0.0 { "True" } else { "False" }).to_owned(),
+        d if d.is_float() => format!("{v:?}"),
+        _ => format!("{v}"),
+    };
+    let items: Vec<String> = array.to_f64().iter().take(SHOWN).map(show).collect();
+    let more = if size > items.len() { ", ..." } else { "" };
+    Ok(match shape {
+        [] => format!(" = {}", items.concat()),
+        _ => format!(" = [{}{more}]", items.join(", ")),
+    })
+}
+
+fn state(file: &PtydFile) -> String {
+    let Some(record) = file.record() else {
+        return "not known (not written by ptystream)".to_owned();
+    };
+    let rows: u64 = record.chunks.iter().map(|c| c.rows).sum();
+    let run = format!(
+        "{} chunks, {rows} frames, {} gaps, run {:016x}, epoch {}",
+        record.chunks.len(),
+        record.gaps.iter().map(|(r, _)| u64::from(r.count)).sum::<u64>(),
+        record.identity.run_id,
+        record.identity.epoch
+    );
+    match record.state {
+        State::Complete => format!("complete: {run}"),
+        State::Writing => format!(
+            "incomplete: {run}; being written, or interrupted (the same command goes on with it)"
+        ),
+    }
+}
+
+/// Applies the rules of ptypy's reader.
+///
+/// # Source
+/// ptypy `core/data.py`, `PtydScan`.
+fn judge(file: &PtydFile, nodes: &[Node]) -> Verdict {
+    let mut verdict = Verdict::default();
+    let by_path: BTreeMap<&str, &Node> = nodes.iter().map(|n| (n.path.as_str(), n)).collect();
+    let rows = judge_chunks(file, &by_path, &mut verdict);
+    judge_meta(file, &by_path, rows, &mut verdict);
+    verdict
+}
+
+fn shape_of<'a>(nodes: &BTreeMap<&str, &'a Node>, path: &str) -> Option<&'a [usize]> {
+    match &nodes.get(path)?.kind {
+        NodeKind::Dataset { shape, .. } => Some(shape),
+        _ => None,
+    }
+}
+
+/// Returns the frames that the reader would find.
+fn judge_chunks(file: &PtydFile, nodes: &BTreeMap<&str, &Node>, verdict: &mut Verdict) -> usize {
+    let chunks = match file.chunks() {
+        Ok(chunks) => chunks,
+        Err(error) => {
+            verdict.faults.push(error.to_string());
+            return 0;
+        }
+    };
+    let is_dead = |c: &ChunkRef| {
+        nodes.get(format!("/chunks/{}", c.name).as_str()).is_none_or(|n| n.kind == NodeKind::Dead)
+    };
+    for dead in chunks.iter().filter(|c| is_dead(c)) {
+        verdict.remarks.push(format!("/chunks/{} is a dead link: the reader skips it", dead.name));
+    }
+    let live: Vec<&ChunkRef> = chunks.iter().filter(|c| !is_dead(c)).collect();
+    if !live.iter().any(|c| c.name == "0") {
+        verdict.faults.push("/chunks/0 is missing: the file contains no data".to_owned());
+    }
+    let Some(first) = live.first() else { return 0 };
+    let prefix = format!("/chunks/{}/", first.name);
+    let members: Vec<&str> = nodes
+        .keys()
+        .filter_map(|p| p.strip_prefix(prefix.as_str()))
+        .filter(|n| !n.contains('/'))
+        .collect();
+    for needed in ["data", "positions"] {
+        if !members.contains(&needed) {
+            verdict.faults.push(format!("{prefix}{needed} is missing"));
+        }
+    }
+    let mut total = 0;
+    for chunk in &live {
+        let data = shape_of(nodes, &format!("/chunks/{}/data", chunk.name));
+        for member in &members {
+            let path = format!("/chunks/{}/{member}", chunk.name);
+            let axes = shape_of(nodes, &format!("{prefix}{member}")).map(<[usize]>::len);
+            match (nodes.get(path.as_str()), shape_of(nodes, &path)) {
+                (None, _) => {
+                    verdict.faults.push(format!("{path} is missing: the chunk is torn"));
+                }
+                (Some(_), None) => verdict
+                    .faults
+                    .push(format!("{path} is a group (a list of None?), where an array is needed")),
+                (_, Some([])) => verdict.faults.push(format!("{path} is a scalar")),
+                (_, Some(shape)) if axes.is_some_and(|n| n != shape.len()) => {
+                    verdict
+                        .faults
+                        .push(format!("{path} has {} axes, in other chunks not", shape.len()));
+                }
+                (_, Some(shape)) if data.is_some_and(|d| d[0] != shape[0]) => {
+                    verdict.faults.push(format!("{path} has {} rows, its data other", shape[0]));
+                }
+                (_, Some(shape)) if *member == "weights" && data.is_some_and(|d| d != shape) => {
+                    verdict.faults.push(format!("{path} is {shape:?}, its data {data:?}"));
+                }
+                _ => {}
+            }
+        }
+        match data {
+            Some(shape) if shape.len() == 3 => total += shape[0],
+            _ => verdict.faults.push(format!("/chunks/{}/data is no stack of frames", chunk.name)),
+        }
+    }
+    if !members.contains(&"weights") {
+        verdict.remarks.push("there are no weights: the reader takes ones".to_owned());
+    }
+    total
+}
+
+fn judge_meta(file: &PtydFile, nodes: &BTreeMap<&str, &Node>, rows: usize, verdict: &mut Verdict) {
+    let meta: BTreeMap<String, Value> = match file.values("meta") {
+        Ok(values) => values.into_iter().collect(),
+        Err(error) => {
+            verdict.faults.push(error.to_string());
+            return;
+        }
+    };
+    for key in ["num_frames", "energy", "distance", "psize"] {
+        match meta.get(key) {
+            None => verdict.faults.push(format!("/meta/{key} is missing")),
+            Some(Value::None) => verdict.faults.push(format!("/meta/{key} is None")),
+            _ => {}
+        }
+    }
+    for (key, value) in &meta {
+        let kind = nodes.get(format!("/meta/{key}").as_str()).and_then(|n| n.kind_attr.as_deref());
+        let scalar = matches!(value, Value::Bool(_) | Value::Int(_) | Value::Float(_));
+        if scalar && kind != Some("scalar") {
+            verdict.faults.push(format!(
+                "/meta/{key} lacks the attribute type = scalar: its log fails on it"
+            ));
+        }
+    }
+    match meta.get("num_frames").and_then(Value::as_f64) {
+        Some(n) if n > rows as f64 => {
+            let text = format!("/meta/num_frames is {n}, there are {rows} frames");
+            if file.record().is_some_and(|r| r.state == State::Writing) {
+                verdict.remarks.push(format!("{text}: the reader waits for the rest"));
+            } else {
+                verdict.faults.push(format!("{text}: it would wait for ever"));
+            }
+        }
+        Some(n) if n < rows as f64 => verdict.remarks.push(format!(
+            "/meta/num_frames is {n}, there are {rows} frames: the reader delivers them all"
+        )),
+        _ => {}
+    }
+    let frame = nodes.iter().find_map(|(path, node)| match &node.kind {
+        NodeKind::Dataset { shape, .. } if path.ends_with("/data") && shape.len() == 3 => {
+            Some(shape[1..].to_vec())
+        }
+        _ => None,
+    });
+    let shape = match meta.get("shape") {
+        Some(Value::Array(a)) => Some(a.items.iter().map(|&v| v as usize).collect::<Vec<_>>()),
+        _ => None,
+    };
+    match (shape, frame) {
+        (None, Some(_)) => verdict.remarks.push(
+            "/meta/shape is missing: the reader crops or pads the frames to 256 x 256".to_owned(),
+        ),
+        (Some(shape), Some(frame)) if shape != frame => verdict.remarks.push(format!(
+            "/meta/shape is {shape:?}, frames are {frame:?}: the reader crops or pads them"
+        )),
+        _ => {}
+    }
+}
+
+/// Tells whether `PtydScan` can read a file.
+///
+/// # Errors
+/// [`PtydError`] if the file is missing or no HDF5 file.
+pub fn verdict(path: &Path) -> Result<Verdict, PtydError> {
+    let file = PtydFile::open(path)?;
+    let nodes = file.tree()?;
+    Ok(judge(&file, &nodes))
+}
+
+/// Writes a copy that `PtydScan` can read; returns what was changed.
+///
+/// Frames, positions and what else is sound stay as they are; links are followed, dead ones are
+/// left out, chunks are numbered from 0 on.
+/// # Errors
+/// [`PtydError`] if there are no frames or no positions, if `to` exists, or if a file fails.
+pub fn fix(from: &Path, to: &Path) -> Result<Vec<String>, PtydError> {
+    let file = PtydFile::open(from)?;
+    let mut done = Vec::new();
+    let chunks = sound_chunks(&file, &mut done)?;
+    let rows: usize = chunks.iter().map(|c| c.1).sum();
+    let Some(frame) = chunks.first().and_then(|(name, _)| frame_shape(&file, name)) else {
+        return Err(PtydError::content(from, "/chunks", "hold no frames; nothing can be repaired"));
+    };
+    let info = file.values("info")?;
+    let meta = repaired_meta(&file, &info, rows, frame, &mut done)?;
+    // The repaired copy must not take the place of the broken one before it is whole.
+    let mut writer = PlainWriter::create(to, &meta, &info)?;
+    let written = chunks.iter().enumerate().try_for_each(|(n, (name, rows))| {
+        copy_chunk(&file, n, name, *rows, &mut writer, &mut done)
+    });
+    if let Err(error) = written.and_then(|()| writer.close()) {
+        if let Err(left) = std::fs::remove_file(to) {
+            tracing::warn!("{}: cannot delete the incomplete copy: {left}", to.display());
+        }
+        return Err(error);
+    }
+    Ok(done)
+}
+
+fn frame_shape(file: &PtydFile, chunk: &str) -> Option<[usize; 2]> {
+    let shape = file.rows(&format!("chunks/{chunk}/data"), 0, 0).ok()?.shape;
+    Some([shape[1], shape[2]])
+}
+
+/// Lists the chunks that hold frames, with the rows that all their datasets have.
+fn sound_chunks(
+    file: &PtydFile,
+    done: &mut Vec<String>,
+) -> Result<Vec<(String, usize)>, PtydError> {
+    let mut sound = Vec::new();
+    for chunk in file.chunks()? {
+        let Some(rows) = chunk.rows.filter(|&n| n > 0) else {
+            done.push(format!("left out chunk {}: it holds no frames", chunk.name));
+            continue;
+        };
+        let positions = file.array(&format!("chunks/{}/positions", chunk.name));
+        let least = positions.map_or(rows, |p| p.shape.first().map_or(rows, |&n| n.min(rows)));
+        if least < rows {
+            done.push(format!("cut chunk {} from {rows} to {least} frames", chunk.name));
+        }
+        sound.push((chunk.name, least));
+    }
+    Ok(sound)
+}
+
+fn repaired_meta(
+    file: &PtydFile,
+    info: &[(String, Value)],
+    rows: usize,
+    frame: [usize; 2],
+    done: &mut Vec<String>,
+) -> Result<Vec<(String, Value)>, PtydError> {
+    let mut meta = Value::Map(file.values("meta")?);
+    let frames = Value::Int(rows as i64);
+    let shape = Value::Array(ptystream_common::value::NumArray::i64s(&frame.map(|n| n as i64)));
+    for (key, right) in [("num_frames", frames), ("shape", shape)] {
+        if meta.get(key) != Some(&right) {
+            done.push(format!("set /meta/{key} to {}", plain(&right)));
+            meta.set_at(key, right);
+        }
+    }
+    // ptypy's defaults.
+    for (key, default) in [("energy", 7.2), ("distance", 7.19), ("psize", 172e-6)] {
+        if meta.get(key).is_some_and(|v| !v.is_none()) {
+            continue;
+        }
+        let recorded = info.iter().find(|(k, v)| k == key && !v.is_none()).map(|(_, v)| v.clone());
+        let origin = if recorded.is_some() { "from /info" } else { "ptypy's default: check it" };
+        let value = recorded.unwrap_or(Value::Float(default));
+        done.push(format!("set /meta/{key} to {} ({origin})", plain(&value)));
+        meta.set_at(key, value);
+    }
+    let untyped = file.tree()?.into_iter().filter(|n| {
+        n.path.starts_with("/meta/") && n.kind_attr.is_none() && n.kind != NodeKind::Group
+    });
+    done.extend(untyped.map(|n| format!("added the attribute type to {}", n.path)));
+    match meta {
+        Value::Map(entries) => Ok(entries),
+        _ => Ok(Vec::new()),
+    }
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::Array(a) => format!("{:?}", a.items),
+        other => other.to_string(),
+    }
+}
+
+fn copy_chunk(
+    file: &PtydFile,
+    number: usize,
+    name: &str,
+    rows: usize,
+    writer: &mut PlainWriter,
+    done: &mut Vec<String>,
+) -> Result<(), PtydError> {
+    if name != number.to_string() {
+        done.push(format!("renamed chunk {name} to {number}"));
+    }
+    let data = file.rows(&format!("chunks/{name}/data"), 0, rows)?;
+    let frame = [data.shape[1], data.shape[2]];
+    let indices = match file.array(&format!("chunks/{name}/indices")) {
+        Ok(indices) if indices.shape.first().is_some_and(|&n| n >= rows) => {
+            file.rows(&format!("chunks/{name}/indices"), 0, rows)?
+        }
+        _ => {
+            done.push(format!("numbered the indices of chunk {name}"));
+            let first = number * rows;
+            let all: Vec<i64> = (first..first + rows).map(|i| i as i64).collect();
+            Array::from_items(&[rows], &all)
+        }
+    };
+    let stored = file.array(&format!("chunks/{name}/weights"));
+    let weights = match stored {
+        Ok(w) if w.shape.len() == 3 && w.shape[0] >= rows && w.shape[1..] == frame => {
+            file.rows(&format!("chunks/{name}/weights"), 0, rows)?
+        }
+        Ok(w) if w.shape == frame => {
+            done.push(format!("repeated the 2-d weight of chunk {name} for every frame"));
+            repeated(&w, rows)
+        }
+        _ => match file.array("meta/weight2d") {
+            Ok(w) if w.shape == frame => {
+                done.push(format!("stored /meta/weight2d for every frame of chunk {name}"));
+                repeated(&w, rows)
+            }
+            _ => {
+                done.push(format!("set the weights of chunk {name} to one"));
+                repeated(&ones(frame), rows)
+            }
+        },
+    };
+    let positions = positions(file, name, rows, &indices, done)?;
+    writer.add(&[
+        ("data", &data),
+        ("weights", &weights),
+        ("positions", &positions),
+        ("indices", &indices),
+    ])
+}
+
+fn ones(frame: [usize; 2]) -> Array {
+    let data = vec![1u8; frame[0] * frame[1]];
+    Array { dtype: Dtype::Bool, shape: frame.to_vec(), data: data.into() }
+}
+
+fn repeated(frame: &Array, rows: usize) -> Array {
+    let shape = std::iter::once(rows).chain(frame.shape.iter().copied()).collect();
+    Array { dtype: frame.dtype, shape, data: frame.data.repeat(rows).into() }
+}
+
+/// Reads the positions of a chunk, or takes those of the scan at its indices.
+fn positions(
+    file: &PtydFile,
+    name: &str,
+    rows: usize,
+    indices: &Array,
+    done: &mut Vec<String>,
+) -> Result<Array, PtydError> {
+    let path = format!("chunks/{name}/positions");
+    if let Ok(found) = file.rows(&path, 0, rows) {
+        if found.shape.len() == 2 {
+            return Ok(found);
+        }
+    }
+    for scan in ["info/positions_theory", "info/positions_scan"] {
+        let Ok(all) = file.array(scan) else { continue };
+        let row = |i: f64| {
+            let width = 2 * all.dtype.size();
+            all.data.get(i as usize * width..(i as usize + 1) * width)
+        };
+        let picked: Option<Vec<&[u8]>> = indices.to_f64().into_iter().map(row).collect();
+        if let Some(picked) = picked.filter(|_| all.shape.len() == 2 && all.shape[1] == 2) {
+            done.push(format!("took the positions of chunk {name} from /{scan}"));
+            let data = picked.concat().into();
+            return Ok(Array { dtype: all.dtype, shape: vec![rows, 2], data });
+        }
+    }
+    let text = "holds no positions, and /info has none; they cannot be made up: prepare the scan again with positions";
+    Err(PtydError::content(file.path(), format!("/{path}"), text))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::print_stdout)]
+mod tests {
+    use super::*;
+    use crate::compare::{CompareOptions, compare};
+
+    const GOLDENS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/goldens/expected");
+
+    fn meta(num_frames: i64) -> Vec<(String, Value)> {
+        let pair = |v: f64| Value::Array(ptystream_common::value::NumArray::f64s(&[v, v]));
+        let shape = Value::Array(ptystream_common::value::NumArray::i64s(&[1, 2]));
+        vec![
+            ("num_frames".into(), Value::Int(num_frames)),
+            ("energy".into(), Value::Float(7.2)),
+            ("distance".into(), Value::Float(7.19)),
+            ("psize".into(), pair(1e-4)),
+            ("shape".into(), shape),
+        ]
+    }
+
+    fn write(path: &Path, meta: &[(String, Value)], info: &[(String, Value)], names: &[&str]) {
+        let mut writer = PlainWriter::create(path, meta, info).unwrap();
+        let arrays = [
+            ("data", Array::from_items(&[3, 1, 2], &[1u16, 2, 3, 4, 5, 6])),
+            ("weights", repeated(&ones([1, 2]), 3)),
+            ("positions", Array::from_items(&[3, 2], &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0])),
+            ("indices", Array::from_items(&[3], &[0i64, 1, 2])),
+        ];
+        let kept: Vec<(&str, &Array)> =
+            arrays.iter().filter(|(n, _)| names.contains(n)).map(|(n, a)| (*n, a)).collect();
+        writer.add(&kept).unwrap();
+        writer.close().unwrap();
+    }
+
+    const ALL: [&str; 4] = ["data", "weights", "positions", "indices"];
+
+    #[test]
+    fn a_sound_file_is_shown_and_can_be_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.ptyd");
+        write(&path, &meta(3), &[], &ALL);
+        let text = inspect(&path).unwrap();
+        for line in [
+            "   chunks: dict",
+            "         data: array, [3, 1, 2] uint16",
+            "      energy: scalar, float64 = 7.2",
+            "      psize: array, [2] float64 = [0.0001, 0.0001]",
+            "         indices: arraylist, [3] int64 = [0, 1, 2]",
+            "PtydScan can read it.",
+        ] {
+            assert!(text.lines().any(|l| l == line), "'{line}' is not in\n{text}");
+        }
+        assert_eq!(verdict(&path).unwrap(), Verdict::default());
+    }
+
+    #[test]
+    fn each_fault_is_named_and_repaired() {
+        let folder = tempfile::tempdir().unwrap();
+        let positions = vec![(
+            "positions_scan".to_owned(),
+            Value::Array(ptystream_common::value::NumArray {
+                dtype: Dtype::F64,
+                shape: vec![3, 2],
+                items: vec![0.0, 1.0, 2.0, 3.0, 4.0, 5.0],
+            }),
+        )];
+        let none = |key: &str| {
+            let mut meta = meta(3);
+            meta.retain(|(k, _)| k != key);
+            meta.push((key.to_owned(), Value::None));
+            meta
+        };
+        let cases: [(&str, Vec<(String, Value)>, &[&str], &str); 4] = [
+            ("long", meta(7), &ALL, "/meta/num_frames is 7, there are 3 frames"),
+            ("none", none("num_frames"), &ALL, "/meta/num_frames is None"),
+            ("energy", none("energy"), &ALL, "/meta/energy is None"),
+            ("places", meta(3), &["data", "weights"], "/chunks/0/positions is missing"),
+        ];
+        let sound = folder.path().join("sound");
+        write(&sound, &meta(3), &positions, &ALL);
+        for (name, meta, names, fault) in cases {
+            let (path, fixed) =
+                (folder.path().join(name), folder.path().join("fixed").with_extension(name));
+            write(&path, &meta, &positions, names);
+            let faults = verdict(&path).unwrap().faults;
+            assert!(faults.iter().any(|f| f.starts_with(fault)), "{name}: {faults:?}");
+            assert!(inspect(&path).unwrap().contains("PtydScan cannot read it"));
+            assert!(!fix(&path, &fixed).unwrap().is_empty());
+            let options = CompareOptions { info: true, ..CompareOptions::default() };
+            assert_eq!(compare(&sound, &fixed, &options).unwrap(), [], "{name}");
+        }
+    }
+
+    #[test]
+    fn a_file_without_frames_is_not_repaired() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        PlainWriter::create(&path, &meta(3), &[]).unwrap().close().unwrap();
+        assert!(verdict(&path).unwrap().faults[0].contains("contains no data"));
+        let to = folder.path().join("b");
+        assert!(fix(&path, &to).unwrap_err().to_string().contains("hold no frames"));
+        assert!(!to.exists());
+    }
+
+    #[test]
+    fn a_file_of_links_of_ptypy_can_be_read() {
+        let path = Path::new(GOLDENS).join("save_link/out.ptyd");
+        if !path.is_file() {
+            println!("skipped: ../shared is absent");
+            return;
+        }
+        assert_eq!(verdict(&path).unwrap(), Verdict::default());
+        let text = inspect(&path).unwrap();
+        assert!(text.contains("link -> out.ptyd.part001"), "{text}");
+        assert_eq!(compare(&path, &path, &CompareOptions::default()).unwrap(), []);
+    }
+}
