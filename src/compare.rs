@@ -311,3 +311,63 @@ fn frames(a: &PtydFile, b: &PtydFile, tolerance: Tolerance) -> Result<Vec<Differ
     }
     Ok(found)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use ptystream_common::ptyd::master::PlainWriter;
+    use ptystream_common::value::Value;
+
+    fn write(path: &Path, cuts: &[usize], change: Option<usize>, energy: f64) {
+        let meta = vec![("energy".to_owned(), Value::Float(energy))];
+        let mut writer = PlainWriter::create(path, &meta, &[]).unwrap();
+        let mut at = 0;
+        for &rows in cuts {
+            let value = |i: usize| i as u16 + u16::from(change == Some(i)) * 100;
+            let data: Vec<u16> = (at * 4..(at + rows) * 4).map(value).collect();
+            let data = Array::from_items(&[rows, 2, 2], &data);
+            let positions = Array::from_items(&[rows, 2], &vec![1e-6; 2 * rows]);
+            writer.add(&[("data", &data), ("positions", &positions)]).unwrap();
+            at += rows;
+        }
+        writer.close().unwrap();
+    }
+
+    fn texts(a: &Path, b: &Path, options: &CompareOptions) -> Vec<String> {
+        compare(a, b, options).unwrap().iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn the_first_item_that_differs_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let (a, b) = (folder.path().join("a"), folder.path().join("b"));
+        write(&a, &[20, 5], None, 7.2);
+        write(&b, &[20, 5], Some(4 * 18 + 3), 7.2 + 1e-9);
+        let mut options = CompareOptions::default();
+        assert_eq!(texts(&a, &a, &options), [""; 0]);
+        assert_eq!(
+            texts(&a, &b, &options),
+            ["/chunks/0/data[18, 1, 1]: 75 | 175", "/meta/energy: 7.2 | 7.200000001"]
+        );
+        options.tolerance.relative = 1e-6;
+        options.chunks = false;
+        assert_eq!(texts(&a, &b, &options), [""; 0]);
+    }
+
+    #[test]
+    fn chunking_may_differ_where_it_is_said_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |n: &str| folder.path().join(n);
+        write(&path("a"), &[20, 5], None, 7.2);
+        write(&path("b"), &[7, 7, 7, 4], None, 7.2);
+        write(&path("c"), &[7, 18], Some(4 * 9), 7.2);
+        let mut options = CompareOptions::default();
+        let strict = texts(&path("a"), &path("b"), &options);
+        assert_eq!(strict[0], "/chunks/0/data: uint16 [20, 2, 2] | uint16 [7, 2, 2]");
+        assert_eq!(strict.last().unwrap(), "/chunks/3: is missing | is there");
+        options.ignore_chunking = true;
+        assert_eq!(texts(&path("a"), &path("b"), &options), [""; 0]);
+        assert_eq!(texts(&path("b"), &path("c"), &options), ["frames data[9, 0, 0]: 36 | 136"]);
+    }
+}

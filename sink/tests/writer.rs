@@ -143,7 +143,7 @@ impl Scan {
 
     fn open(&self) -> (Writer, Publisher) {
         match Writer::open(&self.announce).unwrap() {
-            Open::Ready(writer, publisher) => (writer, publisher),
+            Open::Ready(writer, publisher) => (writer, *publisher),
             Open::AlreadyComplete(_) => panic!("the file is complete already"),
         }
     }

@@ -320,7 +320,7 @@ pub fn read_rows(dataset: &Dataset, dtype: Dtype, start: usize, count: usize) ->
 pub fn write_rows(dataset: &Dataset, dtype: Dtype, start: usize, bytes: &[u8]) -> Result<()> {
     let shape = dataset.shape();
     let row = row_bytes(&shape, dtype);
-    if row == 0 || bytes.len() % row != 0 {
+    if row == 0 || !bytes.len().is_multiple_of(row) {
         return Err(format!("{} bytes are no whole rows of {row} bytes", bytes.len()).into());
     }
     if bytes.is_empty() {

@@ -171,8 +171,10 @@ pub fn copy_rows(
     let (source, target) = (raw::chunk_extent(from), raw::chunk_extent(to));
     let batch = target.as_ref().map_or(1, |c| c[0]).max(1);
     let whole = |row: usize, n: usize, all: usize| n == batch || row + n == all;
-    let aligned =
-        source == target && source.is_some() && from_row % batch == 0 && to_row % batch == 0;
+    let aligned = source == target
+        && source.is_some()
+        && from_row.is_multiple_of(batch)
+        && to_row.is_multiple_of(batch);
     let (from_all, to_all) = (from.shape()[0], to.shape()[0]);
     let mut done = 0;
     while done < count {

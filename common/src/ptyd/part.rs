@@ -148,7 +148,8 @@ impl PartWriter {
         blob: &[u8],
     ) -> Result<(), PtydError> {
         let batch = self.form.batch as usize;
-        let whole = row % batch == 0 && (count == batch || row + count == self.len as usize);
+        let whole =
+            row.is_multiple_of(batch) && (count == batch || row + count == self.len as usize);
         let done = if whole {
             let dataset = self.dataset(name);
             raw::write_chunk(dataset, &[row, 0, 0], 0, blob)

@@ -18,7 +18,7 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub enum Open {
     /// Frames can be written; the publisher may live on another thread.
-    Ready(Writer, Publisher),
+    Ready(Writer, Box<Publisher>),
     /// The file is there already, of this very scan.
     AlreadyComplete(Box<SinkReport>),
 }
@@ -92,7 +92,7 @@ pub(super) fn open(announce: &Announce) -> Result<Open, SinkError> {
     let mut publisher = Publisher::new(Arc::clone(&run), published);
     publisher.show()?;
     let writer = Writer { run, durable, common: None, open: BTreeMap::new() };
-    Ok(Open::Ready(writer, publisher))
+    Ok(Open::Ready(writer, Box::new(publisher)))
 }
 
 fn new_identity(key: &str, parts: &BTreeMap<String, String>) -> Identity {
