@@ -77,7 +77,8 @@ impl Measure {
                     *bad |= u8::from(!(W::read(w).f64() > 0.0));
                 }
             });
-            let good = self.row.iter().zip(&self.bad).enumerate().filter(|(_, (_, bad))| **bad == 0);
+            let good =
+                self.row.iter().zip(&self.bad).enumerate().filter(|(_, (_, bad))| **bad == 0);
             let (mut row_sum, mut row_moment) = (0.0, 0.0);
             for (x, (&v, _)) in good {
                 row_sum += v;

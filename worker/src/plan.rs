@@ -148,10 +148,7 @@ pub(crate) struct ScanArrays {
 
 impl ScanArrays {
     /// Takes what preparation needs out of `arrays`.
-    pub fn new(
-        plan: &PreparePlan,
-        arrays: &BTreeMap<String, Array>,
-    ) -> Result<Self, PrepareError> {
+    pub fn new(plan: &PreparePlan, arrays: &BTreeMap<String, Array>) -> Result<Self, PrepareError> {
         let frame = plan.frame.shape;
         let of_frame = |name: &'static str| match arrays.get(name) {
             Some(a) if squeezed(a) == frame => Ok(Some(a.clone())),

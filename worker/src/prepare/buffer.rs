@@ -1,7 +1,9 @@
 //! Memory for pixels of any type: aligned, reused, handed out without a copy.
 
 #[cfg(not(target_endian = "little"))]
-compile_error!("prepared pixels are handed out as they lie in memory, which has to be little-endian");
+compile_error!(
+    "prepared pixels are handed out as they lie in memory, which has to be little-endian"
+);
 
 use crate::prepare::pixel::Raw;
 

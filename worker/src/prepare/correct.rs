@@ -44,13 +44,7 @@ pub(crate) enum Correction {
 
 impl Correction {
     /// Cuts the planes that `layout` needs out of the scan's arrays.
-    pub fn new(
-        raw: Dtype,
-        arrays: &ScanArrays,
-        layout: &Layout,
-        fast: bool,
-        compat: bool,
-    ) -> Self {
+    pub fn new(raw: Dtype, arrays: &ScanArrays, layout: &Layout, fast: bool, compat: bool) -> Self {
         let plane = |a: &ptystream_common::frame::Array| layout.cut(&a.to_f64());
         let dark = arrays.dark.as_ref().map(plane);
         let flat = arrays.flat.as_ref().map(plane);
@@ -66,8 +60,10 @@ impl Correction {
             return Self::Fast {
                 floor: if dark.is_some() { 0.0 } else { f32::NEG_INFINITY },
                 dark: dark.map_or_else(|| vec![0.0; n], |d| d.iter().map(|&v| v as f32).collect()),
-                gain: flat
-                    .map_or_else(|| vec![1.0; n], |f| f.iter().map(|&v| (1.0 / v) as f32).collect()),
+                gain: flat.map_or_else(
+                    || vec![1.0; n],
+                    |f| f.iter().map(|&v| (1.0 / v) as f32).collect(),
+                ),
             };
         }
         Self::Exact { dark, flat }

@@ -73,10 +73,7 @@ impl Preparer {
     ///
     /// # Errors
     /// [`PrepareError`] if an array is missing or does not fit the frames.
-    pub fn new(
-        plan: &PreparePlan,
-        arrays: &BTreeMap<String, Array>,
-    ) -> Result<Self, PrepareError> {
+    pub fn new(plan: &PreparePlan, arrays: &BTreeMap<String, Array>) -> Result<Self, PrepareError> {
         let arrays = ScanArrays::new(plan, arrays)?;
         let recipe = match &plan.geometry {
             Some(geometry) => Some(Recipe::new(plan, geometry, &arrays)?),
@@ -251,9 +248,7 @@ fn decode(frame: &Loaded, out: &mut Vec<u8>) -> Result<(), PrepareError> {
     let expected = raw.form.bytes();
     match &raw.encoding {
         Encoding::Raw if raw.payload.len() == expected => Ok(()),
-        Encoding::Raw => {
-            Err(PrepareError::FrameLength { index, expected, got: raw.payload.len() })
-        }
+        Encoding::Raw => Err(PrepareError::FrameLength { index, expected, got: raw.payload.len() }),
         Encoding::Filters(filters) => codec::decode(filters, &raw.payload, expected, out)
             .map_err(|source| PrepareError::Decode { index, source }),
     }

@@ -43,7 +43,9 @@ raw!(
 );
 
 /// The types in which sums and quotients are formed.
-pub(crate) trait Float: Raw + std::ops::Add<Output = Self> + std::ops::Div<Output = Self> + std::ops::Mul<Output = Self> {
+pub(crate) trait Float:
+    Raw + std::ops::Add<Output = Self> + std::ops::Div<Output = Self> + std::ops::Mul<Output = Self>
+{
     /// Converts a pixel.
     fn of<T: Raw>(v: T) -> Self;
 }
@@ -66,15 +68,42 @@ impl Float for f64 {
 macro_rules! with_type {
     ($dtype:expr, $t:ident => $body:expr) => {
         match $dtype {
-            Dtype::Bool | Dtype::U8 => { type $t = u8; $body }
-            Dtype::U16 => { type $t = u16; $body }
-            Dtype::U32 => { type $t = u32; $body }
-            Dtype::I8 => { type $t = i8; $body }
-            Dtype::I16 => { type $t = i16; $body }
-            Dtype::I32 => { type $t = i32; $body }
-            Dtype::I64 => { type $t = i64; $body }
-            Dtype::F32 => { type $t = f32; $body }
-            Dtype::F64 => { type $t = f64; $body }
+            Dtype::Bool | Dtype::U8 => {
+                type $t = u8;
+                $body
+            }
+            Dtype::U16 => {
+                type $t = u16;
+                $body
+            }
+            Dtype::U32 => {
+                type $t = u32;
+                $body
+            }
+            Dtype::I8 => {
+                type $t = i8;
+                $body
+            }
+            Dtype::I16 => {
+                type $t = i16;
+                $body
+            }
+            Dtype::I32 => {
+                type $t = i32;
+                $body
+            }
+            Dtype::I64 => {
+                type $t = i64;
+                $body
+            }
+            Dtype::F32 => {
+                type $t = f32;
+                $body
+            }
+            Dtype::F64 => {
+                type $t = f64;
+                $body
+            }
         }
     };
 }

@@ -104,7 +104,11 @@ pub(crate) fn rebin(
         *to = u8::from(count == best && (best > 0 || all_masked_is_valid));
     }
     let out = out.slots::<u8>(n, slot);
-    if layout.transpose { transpose(mask, width / r, out) } else { out.copy_from_slice(mask) }
+    if layout.transpose {
+        transpose(mask, width / r, out)
+    } else {
+        out.copy_from_slice(mask)
+    }
     u32::from(best)
 }
 
