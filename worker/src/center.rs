@@ -73,8 +73,8 @@ impl Measure {
             with_type!(weight.dtype, W => {
                 let weights = &weight.data[y * width * size_of::<W>()..];
                 for (bad, w) in self.bad.iter_mut().zip(weights.chunks_exact(size_of::<W>())) {
-                    // NaN is no good pixel either.
-                    *bad |= u8::from(!(W::read(w).f64() > 0.0));
+                    let w = W::read(w).f64();
+                    *bad |= u8::from(w <= 0.0 || w.is_nan());
                 }
             });
             let good =

@@ -99,8 +99,8 @@ fn rows_to_planes(bits: &[u8], size: usize, planes: &mut [u8]) {
         let rows: [&[u8]; 8] = std::array::from_fn(|k| &rows[k * n..][..n]);
         for (m, to) in plane.as_chunks_mut::<8>().0.iter_mut().enumerate() {
             let mut x = 0u64;
-            for k in 0..8 {
-                x |= u64::from(rows[k][m]) << (8 * k);
+            for (k, row) in rows.iter().enumerate() {
+                x |= u64::from(row[m]) << (8 * k);
             }
             *to = transpose_bits(x).to_le_bytes();
         }

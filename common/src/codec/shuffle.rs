@@ -53,5 +53,5 @@ fn interleave<const N: usize>(planes: &[u8], out: &mut [u8]) {
 }
 
 fn whole_items(len: usize, size: usize) -> usize {
-    if size == 0 { 0 } else { len / size * size }
+    len.checked_div(size).map_or(0, |items| items * size)
 }
