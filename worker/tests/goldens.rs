@@ -10,14 +10,20 @@ use ptystream_common::dtype::Dtype;
 use ptystream_common::form::prepared_form;
 use ptystream_common::frame::{Array, FrameForm, Loaded, RawFrame};
 use ptystream_common::geometry::{Center, Geometry, Orientation, needs_auto_center};
-use ptystream_common::index::Index;
+use ptystream_common::index::{Index, IndexRange};
 use ptystream_common::message::{PreparePlan, PreparedForm, WeightsFrom};
 use ptystream_common::params::{Arithmetic, Compat, OutputDtype};
-use ptystream_worker::Preparer;
+use ptystream_worker::{PrepareError, PreparedBatch, Preparer};
 use serde_json::Value as Json;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use support::{npy, sha256};
+
+/// Prepares frames of consecutive indices, as a ticket without gaps has them.
+fn whole(preparer: &mut Preparer, frames: &[Loaded]) -> Result<PreparedBatch, PrepareError> {
+    let first = frames.first().map_or(0, |f| f.index.0);
+    preparer.prepare(IndexRange::new(first, frames.len() as u32), frames)
+}
 
 /// ptypy's result only with `compat = "ptypy"`; as it is, the flat divides in float.
 const FLOAT_FLAT: [&str; 3] =
@@ -265,7 +271,7 @@ fn run(root: &Path, case: &Json, compat: Compat) -> Result<Outcome, String> {
         plan.batch = indices.len() as u32;
         let mut preparer = Preparer::new(&plan, &input.arrays).map_err(|e| text(&e))?;
         let frames: Vec<Loaded> = indices.iter().map(|&k| input.frames[k].clone()).collect();
-        let batch = preparer.prepare(&frames).map_err(|e| text(&e))?;
+        let batch = whole(&mut preparer, &frames).map_err(|e| text(&e))?;
         let common = preparer.common_weights().map_err(|e| text(&e))?;
         let mut weights = batch.weights.or(common).unwrap().to_vec();
         if let Some(valid) = &batch.max_valid {

@@ -7,11 +7,17 @@ use ptystream_common::codec::{Compression, Encoding, Filter, decode, encode};
 use ptystream_common::dtype::Dtype;
 use ptystream_common::frame::{Array, FrameForm, Loaded, RawFrame};
 use ptystream_common::geometry::{Center, Geometry, Orientation};
-use ptystream_common::index::Index;
+use ptystream_common::index::{Index, IndexRange};
 use ptystream_common::message::{PreparePlan, WeightsFrom};
 use ptystream_common::params::{Arithmetic, Compat, OutputDtype};
-use ptystream_worker::{PrepareError, Preparer};
+use ptystream_worker::{PrepareError, PreparedBatch, Preparer};
 use std::collections::BTreeMap;
+
+/// Prepares frames of consecutive indices, as a ticket without gaps has them.
+fn whole(preparer: &mut Preparer, frames: &[Loaded]) -> Result<PreparedBatch, PrepareError> {
+    let first = frames.first().map_or(0, |f| f.index.0);
+    preparer.prepare(IndexRange::new(first, frames.len() as u32), frames)
+}
 
 fn frame(index: u64, array: &Array) -> Loaded {
     Loaded {
@@ -66,7 +72,7 @@ fn invalid_values_lose_their_weight_before_dark_and_flat() {
     (p.corrected, p.bad_values, p.valid_range) = (true, vec![65535.0], Some([0.0, 800.0]));
     let mut preparer = Preparer::new(&p, &arrays(&[("dark", &dark)])).unwrap();
     assert_eq!(preparer.common_weights().unwrap(), None);
-    let batch = preparer.prepare(&[frame(0, &raw)]).unwrap();
+    let batch = whole(&mut preparer, &[frame(0, &raw)]).unwrap();
     assert_eq!(f64s(&batch.data), [4.0, 0.0, 6.0, 0.0]);
     assert_eq!(f64s(&batch.weights.unwrap()), [1.0, 0.0, 1.0, 0.0]);
     assert_eq!(batch.invalid, Some(vec![2]));
@@ -82,7 +88,7 @@ fn a_useless_flat_masks_its_pixel_but_not_for_ptypy() {
     let mut preparer = Preparer::new(&p, &arrays(&[("flat", &flat)])).unwrap();
     let weights = preparer.common_weights().unwrap().unwrap();
     assert_eq!(f64s(&weights), [1.0, 0.0, 0.0, 1.0]);
-    assert_eq!(f64s(&preparer.prepare(&[frame(0, &raw)]).unwrap().data), [5.0, 0.0, 0.0, 4.0]);
+    assert_eq!(f64s(&whole(&mut preparer, &[frame(0, &raw)]).unwrap().data), [5.0, 0.0, 0.0, 4.0]);
     p.compat = Compat::Ptypy;
     let mut preparer = Preparer::new(&p, &arrays(&[("flat", &flat)])).unwrap();
     assert_eq!(f64s(&preparer.common_weights().unwrap().unwrap()), [1.0; 4]);
@@ -101,13 +107,25 @@ fn the_best_bin_is_reported_for_weights_of_frames() {
     // Upper right bin clean, or only three good pixels in the lower left one, or nothing.
     let a = [0, 0, 1, 1, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0];
     let b = [0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 0, 0, 1, 0, 0, 1];
-    let batch = preparer.prepare(&[with(0, a), with(1, b), with(2, [0; 16])]).unwrap();
+    let batch = whole(&mut preparer, &[with(0, a), with(1, b), with(2, [0; 16])]).unwrap();
     assert_eq!(batch.max_valid, Some(vec![4, 3, 0]));
     // Transposed: rows become columns.
     assert_eq!(&batch.weights.unwrap()[..], [0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
     assert_eq!(f64s(&batch.data), [1.0; 12]);
-    let missing = preparer.prepare(&[frame(7, &raw)]).unwrap_err();
+    let missing = whole(&mut preparer, &[frame(7, &raw)]).unwrap_err();
     assert_eq!(missing, PrepareError::Weights { index: Index(7), missing: true });
+}
+
+#[test]
+fn a_row_without_a_frame_becomes_zeros() {
+    let raw = Array::from_items(&[2, 2], &[1u16, 2, 3, 4]);
+    let mut p = plan(&raw, 1, 0);
+    p.batch = 3;
+    let mut preparer = Preparer::new(&p, &BTreeMap::new()).unwrap();
+    let got = preparer.prepare(IndexRange::new(6, 3), &[frame(6, &raw), frame(8, &raw)]).unwrap();
+    let raw = &raw.data[..];
+    assert_eq!(got.data[..], [raw, &[0; 8], raw].concat());
+    assert!(preparer.prepare(IndexRange::new(6, 3), &[]).is_ok_and(|b| b.data[..] == [0; 24]));
 }
 
 #[test]
@@ -116,7 +134,7 @@ fn a_short_batch_is_padded_with_zeros_and_common_weights_are_repeated() {
     let mut p = plan(&raw, 1, 0);
     (p.batch, p.compression) = (3, Compression::ShuffleGzip(1));
     let mut preparer = Preparer::new(&p, &BTreeMap::new()).unwrap();
-    let batch = preparer.prepare(&[frame(0, &raw)]).unwrap();
+    let batch = whole(&mut preparer, &[frame(0, &raw)]).unwrap();
     let form = preparer.form().unwrap().clone();
     let mut out = Vec::new();
     decode(&form.data_filters, &batch.data, 24, &mut out).unwrap();
@@ -126,27 +144,27 @@ fn a_short_batch_is_padded_with_zeros_and_common_weights_are_repeated() {
     decode(&form.weights_filters, &weights, 96, &mut out).unwrap();
     assert_eq!(f64s(&out), [1.0; 12]);
     let four = vec![frame(0, &raw); 4];
-    assert_eq!(preparer.prepare(&four).unwrap_err(), PrepareError::Batch { got: 4, batch: 3 });
+    assert_eq!(whole(&mut preparer, &four).unwrap_err(), PrepareError::Batch { got: 4, batch: 3 });
 }
 
 #[test]
 fn encoded_and_unaligned_frames_are_read() {
     let raw = Array::from_items(&[16, 16], &(0..256).map(|i| i * 3).collect::<Vec<u16>>());
     let mut preparer = Preparer::new(&plan(&raw, 2, 5), &BTreeMap::new()).unwrap();
-    let plain = preparer.prepare(&[frame(0, &raw)]).unwrap();
+    let plain = whole(&mut preparer, &[frame(0, &raw)]).unwrap();
     let mut coded = frame(0, &raw);
     let filters = vec![Filter::Bslz4(2)];
     let mut stored = Vec::new();
     encode(&filters, &raw.data, &mut stored).unwrap();
     coded.frame.payload = stored.clone().into();
     coded.frame.encoding = Encoding::Filters(filters);
-    assert_eq!(preparer.prepare(&[coded.clone()]).unwrap(), plain);
+    assert_eq!(whole(&mut preparer, &[coded.clone()]).unwrap(), plain);
     let mut shifted = frame(0, &raw);
     let bytes: Vec<u8> = [0].into_iter().chain(raw.data.iter().copied()).collect();
     shifted.frame.payload = bytes::Bytes::from(bytes).slice(1..);
-    assert_eq!(preparer.prepare(&[shifted]).unwrap(), plain);
+    assert_eq!(whole(&mut preparer, &[shifted]).unwrap(), plain);
     coded.frame.payload = stored[..stored.len() / 2].to_vec().into();
-    let error = preparer.prepare(&[coded]).unwrap_err();
+    let error = whole(&mut preparer, &[coded]).unwrap_err();
     assert!(error.is_of_frame() && matches!(error, PrepareError::Decode { .. }), "{error}");
 }
 
@@ -167,11 +185,11 @@ fn arrays_and_frames_that_do_not_fit_are_refused() {
     p.corrected = false;
     let mut preparer = Preparer::new(&p, &BTreeMap::new()).unwrap();
     let other = frame(3, &Array::from_items(&[4, 4], &[1u8; 16]));
-    let text = preparer.prepare(&[other]).unwrap_err().to_string();
+    let text = whole(&mut preparer, &[other]).unwrap_err().to_string();
     assert!(text.contains("frame 3 is 4x4 uint8, the scan's frames are 4x4 uint16"), "{text}");
     let mut short = frame(4, &raw);
     short.frame.payload = short.frame.payload.slice(1..);
-    let error = preparer.prepare(&[short]).unwrap_err();
+    let error = whole(&mut preparer, &[short]).unwrap_err();
     assert_eq!(error, PrepareError::FrameLength { index: Index(4), expected: 32, got: 31 });
 }
 
@@ -187,7 +205,7 @@ fn a_centre_is_measured_without_a_geometry_and_over_good_pixels() {
     assert_eq!(preparer.measure(&frame(0, &raw)).unwrap(), Some([1.75, 2.75]));
     let dark = Array::from_items(&[4, 5], &[0u16; 20]);
     assert_eq!(preparer.measure(&frame(0, &dark)).unwrap(), None);
-    assert!(preparer.prepare(&[frame(0, &raw)]).is_err());
+    assert!(whole(&mut preparer, &[frame(0, &raw)]).is_err());
 }
 
 #[test]
@@ -202,7 +220,7 @@ fn the_stored_type_can_be_chosen() {
     ] {
         p.dtype = dtype;
         let mut preparer = Preparer::new(&p, &BTreeMap::new()).unwrap();
-        assert_eq!(preparer.prepare(&[frame(0, &raw)]).unwrap().data[..], bytes);
+        assert_eq!(whole(&mut preparer, &[frame(0, &raw)]).unwrap().data[..], bytes);
     }
 }
 
@@ -229,9 +247,9 @@ proptest! {
         let mut given = BTreeMap::new();
         if dark { given.insert("dark".to_owned(), d); }
         if flat { given.insert("flat".to_owned(), f); }
-        let exact = Preparer::new(&p, &given).unwrap().prepare(&[frame(0, &raw)]).unwrap();
+        let exact = whole(&mut Preparer::new(&p, &given).unwrap(), &[frame(0, &raw)]).unwrap();
         p.arithmetic = Arithmetic::Fast;
-        let fast = Preparer::new(&p, &given).unwrap().prepare(&[frame(0, &raw)]).unwrap();
+        let fast = whole(&mut Preparer::new(&p, &given).unwrap(), &[frame(0, &raw)]).unwrap();
         for (a, b) in f64s(&fast.data).into_iter().zip(f64s(&exact.data)) {
             prop_assert!((a - b).abs() <= 1e-6 * b.abs(), "{} {}", a, b);
         }

@@ -117,7 +117,6 @@ fn announce() -> Announce {
             live: true,
             parts_linger_secs: 5.0,
             publish_interval_secs: 0.5,
-            flush_after_secs: None,
             sink_memory_bytes: 1 << 30,
             producer_memory_bytes: 1 << 30,
             window: 8,
