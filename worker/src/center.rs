@@ -62,7 +62,7 @@ impl Measure {
                     correct::in_raw(bytes, dark, flat, *single, &mut raw_row);
                     self.row.iter_mut().zip(&raw_row).for_each(|(to, v)| *to = v.f64());
                 }
-                Correction::None | Correction::Fast { .. } => {
+                Correction::None | Correction::Fast { .. } | Correction::FastCounts { .. } => {
                     correct::converted::<T, f64>(bytes, &mut self.row);
                 }
             }

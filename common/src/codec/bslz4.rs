@@ -93,6 +93,26 @@ pub(super) fn encode(input: &[u8], size: u8, out: &mut Vec<u8>) -> Result<(), Co
 
 /// Turns the rows of bits of each byte plane into that plane.
 fn rows_to_planes(bits: &[u8], size: usize, planes: &mut [u8]) {
+    #[cfg(target_arch = "x86_64")]
+    if std::is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor has AVX2, as was asked above.
+        return unsafe { rows_to_planes_avx2(bits, size, planes) };
+    }
+    rows_to_planes_portable(bits, size, planes);
+}
+
+/// As [`rows_to_planes_portable`], compiled for AVX2.
+///
+/// # Safety
+/// The processor has to have AVX2.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+unsafe fn rows_to_planes_avx2(bits: &[u8], size: usize, planes: &mut [u8]) {
+    rows_to_planes_portable(bits, size, planes);
+}
+
+#[inline(always)]
+fn rows_to_planes_portable(bits: &[u8], size: usize, planes: &mut [u8]) {
     let plane = bits.len() / size;
     for (rows, plane) in bits.chunks_exact(plane).zip(planes.chunks_exact_mut(plane)) {
         let n = plane.len() / 8;

@@ -117,6 +117,12 @@ fn prepare_typed<T: Raw>(
                 clear(row, bad, y);
             });
         }
+        Correction::FastCounts { dark, gain } => {
+            stage.made(scratch, out, |y, row: &mut [f32]| {
+                correct::fast_counts(row_of(y), &dark[plane(y)], &gain[plane(y)], row);
+                clear(row, bad, y);
+            });
+        }
         Correction::InRaw { dark, flat, single } => {
             let (dark, flat) = (dark.as_deref(), flat.as_deref());
             let in_raw = |y: usize, row: &mut [T]| {

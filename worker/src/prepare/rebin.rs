@@ -21,16 +21,23 @@ pub(crate) fn rebin<W: Float>(
     image: &mut [W],
 ) {
     let (r, width) = (layout.rebin, layout.roi[1]);
+    // Where the order within a block is of no account, the shorter row is reversed.
+    let any_order = fused || r == 2;
+    let straight = Layout { rev_cols: layout.rev_cols && !any_order, ..layout.clone() };
     for (i, out) in image.chunks_exact_mut(width / r).enumerate() {
         for (k, row) in strip.chunks_exact_mut(width).enumerate() {
-            layout.row(i * r + k, &mut fill, row);
+            straight.row(i * r + k, &mut fill, row);
         }
         match (fused, layout.transpose, r) {
             (true, _, 2) => sum_2(strip, width, out),
             (true, _, _) => sum_any(strip, width, r, out),
             (_, false, 2) => means_2(strip, width, out),
+            (_, true, 2) => means_2_rows_first(strip, width, out),
             (_, false, _) => columns_first(strip, width, r, out),
             (_, true, _) => rows_first(strip, width, r, out),
+        }
+        if any_order && layout.rev_cols {
+            out.reverse();
         }
     }
 }
@@ -65,6 +72,16 @@ fn means_2<W: Float>(strip: &mut [W], width: usize, out: &mut [W]) {
     let (top, bottom) = strip.split_at(width);
     for ((to, a), b) in out.iter_mut().zip(top.as_chunks::<2>().0).zip(bottom.as_chunks::<2>().0) {
         *to = ((a[0] + a[1]) * half + (b[0] + b[1]) * half) * half;
+    }
+}
+
+/// Means of blocks of 2 x 2, over rows, then over columns.
+#[inline(always)]
+fn means_2_rows_first<W: Float>(strip: &mut [W], width: usize, out: &mut [W]) {
+    let half = W::truncated(0.5);
+    let (top, bottom) = strip.split_at(width);
+    for ((to, a), b) in out.iter_mut().zip(top.as_chunks::<2>().0).zip(bottom.as_chunks::<2>().0) {
+        *to = ((a[0] + b[0]) * half + (a[1] + b[1]) * half) * half;
     }
 }
 
