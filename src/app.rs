@@ -5,7 +5,7 @@ use crate::config::{Config, ConfigArgs};
 use crate::progress::Show;
 use crate::report::Report;
 use crate::signals::{self, Caught};
-use crate::{compare, config, inspect, local, params_cmd, picture, roles};
+use crate::{compare, config, inspect, local, params_cmd, picture, repair, roles};
 use clap::Parser;
 use ptystream_common::error::{Failure, Kind, chain};
 use ptystream_common::shutdown::Shutdown;
@@ -108,7 +108,7 @@ fn dispatch(command: Command, registry: &Registry, shutdown: &Shutdown) -> Resul
         Command::Config(args) => print(&load(&args.scan, registry)?.show()),
         Command::Inspect(args) => {
             let text = match &args.fix {
-                Some(copy) => inspect::fix(&args.file, copy).map(|done| done.join("\n")),
+                Some(copy) => repair::fix(&args.file, copy).map(|done| done.join("\n")),
                 None => inspect::inspect(&args.file),
             };
             print(&text.map_err(|e| Failure::new(Kind::Input, chain(&e)))?)

@@ -9,7 +9,7 @@
 //! | [`roles`] | `producer`, `worker`, `sink`: one role over ZeroMQ |
 //! | [`progress`] | what is seen while a scan runs |
 //! | [`report`] | what is said at its end |
-//! | [`params_cmd`], [`inspect`], [`compare`], [`picture`] | the tools around |
+//! | [`params_cmd`], [`inspect`], [`repair`], [`compare`], [`picture`] | the tools around |
 //! | [`signals`] | from signals to an orderly end |
 
 pub mod app;
@@ -21,6 +21,7 @@ pub mod local;
 pub mod params_cmd;
 pub mod picture;
 pub mod progress;
+pub mod repair;
 pub mod report;
 pub mod roles;
 pub mod signals;

@@ -9,7 +9,7 @@
 use crate::assemble::{Assembler, Verdict};
 use crate::credit::CreditBook;
 use crate::threads::{Disk, DiskEvent};
-use crate::writer::{Finish, Finished, Open, Writer};
+use crate::writer::{Finish, Finished, Linger, Open, Writer};
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, never, select};
 use ptystream_common::error::{Failure, Kind};
@@ -64,6 +64,7 @@ struct Scan {
     finishing: bool,
     state_changed: bool,
     stale: u64,
+    bytes: u64,
     begun: Option<Instant>,
 }
 
@@ -75,6 +76,8 @@ struct Sink {
     scan: Option<Scan>,
     producer_missing_since: Option<Instant>,
     state_sent: Instant,
+    /// Parts that live readers may still be reading, and until when they stay.
+    linger: Option<(Instant, Linger)>,
 }
 
 /// Writes a scan.
@@ -91,6 +94,7 @@ pub fn run(args: SinkArgs) -> Result<SinkReport, Failure> {
         scan: None,
         producer_missing_since: Some(now),
         state_sent: now,
+        linger: None,
     };
     let result = sink.work();
     sink.end(result)
@@ -211,7 +215,7 @@ impl Sink {
             (Some(_), Some(_)) => match Writer::open(&announce).map_err(|e| Failure::from(&e))? {
                 Open::Ready(writer, publisher) => {
                     let (stamp, durable) = (writer.stamp(), writer.durable().clone());
-                    (Some((writer, publisher)), stamp, durable)
+                    (Some((writer, *publisher)), stamp, durable)
                 }
                 Open::AlreadyComplete(report) => return Ok(Some(*report)),
             },
@@ -248,6 +252,7 @@ impl Sink {
             finishing: false,
             state_changed: true,
             stale: 0,
+            bytes: 0,
             begun: None,
         });
         Ok(None)
@@ -347,6 +352,11 @@ impl Sink {
     fn on_disk(&mut self, event: DiskEvent) -> Result<Option<SinkReport>, Failure> {
         match event {
             DiskEvent::Written(peer) => self.credit.returned(peer),
+            DiskEvent::Closed(bytes) => {
+                if let Some(scan) = &mut self.scan {
+                    scan.bytes += bytes;
+                }
+            }
             DiskEvent::Durable(range) => {
                 if let Some(scan) = &mut self.scan {
                     tracing::debug!(%range, "durable");
@@ -355,7 +365,7 @@ impl Sink {
                 }
             }
             DiskEvent::Failed(error) => return Err(Failure::from(&error)),
-            DiskEvent::Finished(finished) => return Ok(self.report(&finished)),
+            DiskEvent::Finished(finished) => return Ok(self.report(*finished)),
         }
         Ok(None)
     }
@@ -407,8 +417,12 @@ impl Sink {
     }
 
     /// Joins the disk's threads and sums up.
-    fn report(&mut self, finished: &Finished) -> Option<SinkReport> {
+    fn report(&mut self, finished: Finished) -> Option<SinkReport> {
         let scan = self.scan.take()?;
+        self.linger = finished.linger.map(|parts| {
+            let secs = Duration::from_secs_f64(scan.announce.pipeline.parts_linger_secs);
+            (Instant::now() + secs, parts)
+        });
         let times = scan.disk.join();
         let counts = scan.assembler.counts();
         let everybody = || self.workers.values().chain(&self.gone);
@@ -432,7 +446,7 @@ impl Sink {
             stale: scan.stale,
             gaps: scan.assembler.gaps(),
             invalid_pixels: counts.invalid_pixels,
-            bytes: finished.report.bytes,
+            bytes: scan.bytes,
             workers: frames.into_iter().collect(),
             load_secs: sum(|t| t.load),
             prepare_secs: sum(|t| t.prepare),
@@ -498,6 +512,14 @@ impl Sink {
         self.args.producer.tx.send(Message::new(stamp, Body::Bye));
         self.args.hub.tx.close();
         self.args.producer.tx.close();
+        if let Some((until, parts)) = self.linger.take() {
+            while Instant::now() < until && !self.args.shutdown.is_begun() {
+                std::thread::sleep(TICK);
+            }
+            if let Err(error) = parts.clear() {
+                tracing::warn!("{}", ptystream_common::error::chain(&error));
+            }
+        }
         result
     }
 }

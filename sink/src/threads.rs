@@ -34,6 +34,8 @@ enum Part {
 pub enum DiskEvent {
     /// A result of this worker has left memory.
     Written(PeerId),
+    /// A chunk is closed; so many bytes of pixels and weights as they are stored.
+    Closed(u64),
     /// A chunk is durable and visible.
     Durable(IndexRange),
     /// The file is complete.
@@ -165,6 +167,7 @@ fn write(
                     reasons: chunk.reasons,
                 };
                 writer.close_chunk(chunk.chunk, &close).map(|part| {
+                    tell(events, DiskEvent::Closed(part.bytes()));
                     pass(closed, Part::Closed(Box::new(part), range));
                 })
             }

@@ -30,7 +30,6 @@ fn pipeline() -> PipelineParams {
         live: false,
         parts_linger_secs: 0.0,
         publish_interval_secs: 0.0,
-        flush_after_secs: None,
         sink_memory_bytes: 1 << 30,
         producer_memory_bytes: 1 << 30,
         window: 8,

@@ -91,6 +91,7 @@ fn preparer(job: &Job) -> Preparer {
         batch: 1,
         frames_per_chunk: 40,
         source: None,
+        workers_read: false,
         load_common: false,
     };
     let mask: Vec<u8> = (0..N * N).map(|i| u8::from(i % 97 != 0)).collect();

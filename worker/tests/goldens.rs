@@ -240,6 +240,7 @@ fn run(root: &Path, case: &Json, compat: Compat) -> Result<Outcome, String> {
         batch: 1,
         frames_per_chunk: 4,
         source: None,
+        workers_read: false,
         load_common: false,
     };
     let text = |e: &dyn std::error::Error| e.to_string();

@@ -52,6 +52,7 @@ fn plan(array: &Array, rebin: usize, orientation: u8) -> PreparePlan {
         batch: 1,
         frames_per_chunk: 4,
         source: None,
+        workers_read: false,
         load_common: false,
     }
 }
