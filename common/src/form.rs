@@ -170,6 +170,7 @@ mod tests {
             frames_per_chunk: 4,
             source: None,
             load_common: false,
+            workers_read: false,
         }
     }
 

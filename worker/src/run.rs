@@ -54,6 +54,9 @@ pub struct WorkerReport {
     pub failed: u64,
 }
 
+/// Frames that cannot be had, and why.
+type Failed = Vec<(Index, Failure)>;
+
 /// How a worker prepares at the moment: made anew for each plan.
 struct Work {
     plan: PreparePlan,
@@ -387,11 +390,7 @@ fn prepare_failure(index: Index, error: &crate::error::PrepareError) -> Failure 
 
 impl Work {
     /// Gets a ticket's frames: from its parts, or from the source. Gaps have none.
-    fn load(
-        &mut self,
-        ticket: &Ticket,
-        parts: Vec<Bytes>,
-    ) -> Result<Vec<Loaded>, Vec<(Index, Failure)>> {
+    fn load(&mut self, ticket: &Ticket, parts: Vec<Bytes>) -> Result<Vec<Loaded>, Failed> {
         let wanted: Vec<Index> = ticket.range.iter().filter(|i| !ticket.gaps.contains(i)).collect();
         if wanted.is_empty() {
             return Ok(Vec::new());
@@ -443,7 +442,7 @@ impl Work {
         &mut self,
         ticket: &Ticket,
         loaded: &[Loaded],
-    ) -> Result<(Prepared, Vec<Bytes>), Vec<(Index, Failure)>> {
+    ) -> Result<(Prepared, Vec<Bytes>), Failed> {
         let range = ticket.range;
         let batch = match self.preparer.prepare(range, loaded) {
             Ok(batch) => batch,

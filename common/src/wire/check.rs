@@ -90,7 +90,8 @@ fn ticket(t: &Ticket, parts: &[Bytes]) -> Result<(), String> {
     let bytes: u64 = pixels.frames.iter().map(|&(_, bytes)| u64::from(bytes)).sum();
     part_length(parts, 0, bytes, "frames")?;
     if let Some((dtype, shape)) = pixels.weights {
-        let count = pixels.frames.len();
+        // A row without a frame has no weights either.
+        let count = t.range.iter().filter(|i| !t.gaps.contains(i)).count();
         let bytes = extent("pixels.weights", dtype, &[count, shape[0], shape[1]])?;
         part_length(parts, 1, bytes, "weights")?;
     }

@@ -29,6 +29,7 @@ fn plan() -> PreparePlan {
             orientation: Orientation { transpose: true, flipud: false, fliplr: true },
             rebin: 2,
         }),
+        corrected: true,
         weights: WeightsFrom::Scan(Dtype::Bool),
         dtype: OutputDtype::Ptypy,
         arithmetic: Arithmetic::Exact,
@@ -47,6 +48,7 @@ fn plan() -> PreparePlan {
             base: "/data".into(),
         }),
         load_common: false,
+        workers_read: true,
     }
 }
 
@@ -65,6 +67,7 @@ fn ticket() -> Ticket {
     Ticket {
         range: IndexRange::new(6, 2),
         task: Task::Prepare,
+        gaps: vec![],
         positions: None,
         pixels: Some(PixelsHead {
             frames: vec![

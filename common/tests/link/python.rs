@@ -73,6 +73,8 @@ fn plan() -> Body {
         frames_per_chunk: 5,
         source: None,
         load_common: false,
+        workers_read: false,
+        corrected: false,
     };
     Body::Plan { plan: Box::new(plan), arrays: vec![] }
 }
@@ -83,6 +85,7 @@ fn ticket(first: u64, count: u32, task: Task) -> (Body, Bytes) {
         range: IndexRange::new(first, count),
         task,
         positions: Some(vec![[1e-6, -2.5e-6]; count as usize]),
+        gaps: vec![],
         pixels: Some(PixelsHead {
             frames: vec![(Encoding::Raw, 12); count as usize],
             positions: None,
