@@ -116,6 +116,8 @@ fn a_short_batch_is_padded_with_zeros_and_common_weights_are_repeated() {
     let mut p = plan(&raw, 1, 0);
     (p.batch, p.compression) = (3, Compression::ShuffleGzip(1));
     let mut preparer = Preparer::new(&p, &BTreeMap::new()).unwrap();
+    // A full batch before it leaves its pixels in the memory that is used again.
+    preparer.prepare(&vec![frame(0, &raw); 3]).unwrap();
     let batch = preparer.prepare(&[frame(0, &raw)]).unwrap();
     let form = preparer.form().unwrap().clone();
     let mut out = Vec::new();
