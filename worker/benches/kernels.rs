@@ -114,6 +114,29 @@ fn kernels(c: &mut Criterion) {
     group.bench_function("memcpy_of_the_input", |b| {
         b.iter(|| black_box(&mut copy).copy_from_slice(black_box(&frame.frame.payload)));
     });
+    // A pipeline never sees the same frame twice: here input comes from memory, not the cache.
+    let many: Vec<[Loaded; 1]> = (0..64).map(|_| [loaded(&pixels)]).collect();
+    let mut k = 0;
+    group.bench_function("memcpy_of_the_input_of_64_frames", |b| {
+        b.iter(|| {
+            k = (k + 1) % many.len();
+            black_box(&mut copy).copy_from_slice(black_box(&many[k][0].frame.payload));
+        });
+    });
+    let mut of_many = preparer(&Job {
+        shape: 512,
+        rebin: 2,
+        orientation: 0,
+        corrected: true,
+        arithmetic: Arithmetic::Fast,
+        dtype: OutputDtype::Float32,
+    });
+    group.bench_function("fast_f32_dark_flat_rebin_2_of_64_frames", |b| {
+        b.iter(|| {
+            k = (k + 1) % many.len();
+            whole(&mut of_many, black_box(&many[k])).unwrap()
+        });
+    });
     let (exact, fast) = (Arithmetic::Exact, Arithmetic::Fast);
     let (ptypy, single) = (OutputDtype::Ptypy, OutputDtype::Float32);
     for (name, shape, rebin, orientation, corrected, arithmetic, dtype) in [

@@ -123,6 +123,7 @@ fn a_row_without_a_frame_becomes_zeros() {
     let mut p = plan(&raw, 1, 0);
     p.batch = 3;
     let mut preparer = Preparer::new(&p, &BTreeMap::new()).unwrap();
+    whole(&mut preparer, &[frame(0, &raw), frame(1, &raw), frame(2, &raw)]).unwrap();
     let got = preparer.prepare(IndexRange::new(6, 3), &[frame(6, &raw), frame(8, &raw)]).unwrap();
     let raw = &raw.data[..];
     assert_eq!(got.data[..], [raw, &[0; 8], raw].concat());
@@ -135,6 +136,8 @@ fn a_short_batch_is_padded_with_zeros_and_common_weights_are_repeated() {
     let mut p = plan(&raw, 1, 0);
     (p.batch, p.compression) = (3, Compression::ShuffleGzip(1));
     let mut preparer = Preparer::new(&p, &BTreeMap::new()).unwrap();
+    // A full batch before it leaves its pixels in the memory that is used again.
+    whole(&mut preparer, &[frame(0, &raw), frame(1, &raw), frame(2, &raw)]).unwrap();
     let batch = whole(&mut preparer, &[frame(0, &raw)]).unwrap();
     let form = preparer.form().unwrap().clone();
     let mut out = Vec::new();

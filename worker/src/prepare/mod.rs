@@ -26,7 +26,7 @@ pub(crate) mod weights;
 use crate::center::Measure;
 use crate::error::PrepareError;
 use crate::plan::{Layout, Recipe, ScanArrays, extent};
-use buffer::Buffer;
+use buffer::{Buffer, Pool};
 use bytes::Bytes;
 use pixel::with_type;
 use ptystream_common::codec::{self, Encoding, Filter};
@@ -65,6 +65,7 @@ pub struct Preparer {
     weight: Array,
     decoded: Vec<u8>,
     bad: Vec<u8>,
+    pool: Pool,
     data_scratch: data::DataScratch,
     weight_scratch: weights::WeightScratch,
 }
@@ -95,6 +96,7 @@ impl Preparer {
             weight,
             decoded: Vec::new(),
             bad: Vec::new(),
+            pool: Pool::default(),
             data_scratch: data::DataScratch::default(),
             weight_scratch: weights::WeightScratch::default(),
         };
@@ -136,7 +138,7 @@ impl Preparer {
         for k in 1..form.batch as usize {
             out.byte_slot(n, k).copy_from_slice(&first);
         }
-        encoded(&form.weights_filters, out).map(Some)
+        encoded(&form.weights_filters, out, &self.pool).map(Some)
     }
 
     /// Measures the centre of mass of a frame, corrected, over its good pixels.
@@ -180,9 +182,19 @@ impl Preparer {
         let (layout, form) = (&recipe.layout, &recipe.form);
         let n = layout.out_len();
         let own = !form.common_weights;
-        let mut data = Buffer::zeros(n * form.data.size() * batch as usize);
-        let weights_bytes = if own { n * form.weights.size() * batch as usize } else { 0 };
-        let mut weights = Buffer::zeros(weights_bytes);
+        let mut data = self.pool.take(n * form.data.size() * batch as usize);
+        let weights_bytes = n * form.weights.size() * batch as usize;
+        let mut weights = if own { self.pool.take(weights_bytes) } else { Buffer::default() };
+        let mut filled = vec![false; batch as usize];
+        for frame in frames {
+            filled[(frame.index.0 - range.first.0) as usize] = true;
+        }
+        for slot in (0..batch as usize).filter(|slot| !filled[*slot]) {
+            data.byte_slot(n * form.data.size(), slot).fill(0);
+            if own {
+                weights.byte_slot(n * form.weights.size(), slot).fill(0);
+            }
+        }
         let mut max_valid = (own && layout.rebin > 1).then(|| vec![0; rows]);
         let mut invalid = recipe.invalid.any().then(|| vec![0; rows]);
 
@@ -210,8 +222,12 @@ impl Preparer {
             }
         }
         Ok(PreparedBatch {
-            data: encoded(&form.data_filters, data)?,
-            weights: if own { Some(encoded(&form.weights_filters, weights)?) } else { None },
+            data: encoded(&form.data_filters, data, &self.pool)?,
+            weights: if own {
+                Some(encoded(&form.weights_filters, weights, &self.pool)?)
+            } else {
+                None
+            },
             max_valid,
             invalid,
         })
@@ -302,11 +318,12 @@ fn store_weights(
     0
 }
 
-fn encoded(filters: &[Filter], raw: Buffer) -> Result<Bytes, PrepareError> {
+fn encoded(filters: &[Filter], raw: Buffer, pool: &Pool) -> Result<Bytes, PrepareError> {
     if filters.is_empty() {
-        return Ok(Bytes::from_owner(raw));
+        return Ok(pool.lend(raw));
     }
     let mut out = Vec::new();
-    codec::encode(filters, raw.as_ref(), &mut out).map_err(PrepareError::Encode)?;
-    Ok(out.into())
+    let done = codec::encode(filters, raw.as_ref(), &mut out).map_err(PrepareError::Encode);
+    pool.give(raw);
+    done.map(|()| out.into())
 }
