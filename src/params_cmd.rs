@@ -249,7 +249,7 @@ mod tests {
     #[test]
     fn the_documentation_is_made_from_the_declarations() {
         let file = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/parameters.md"));
-        let made = document(&Registry::new());
+        let made = document(&ptystream_producer::source::builtin());
         if std::env::var_os("PTYSTREAM_BLESS").is_some_and(|v| v == "1") {
             std::fs::write(file, &made).expect("docs/parameters.md can be written");
         }
