@@ -102,7 +102,7 @@ impl Show {
             return Self::Lines { last: pace.start, pace, phase: "" };
         }
         let bar = ProgressBar::no_length();
-        if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} frames  {msg}") {
+        if let Ok(style) = ProgressStyle::with_template("{bar:20} {pos}/{len} frames, {wide_msg}") {
             bar.set_style(style);
         }
         Self::Bar(Box::new(BARS.add(bar)), pace)
@@ -118,7 +118,7 @@ impl Show {
         let tail = |pace: String| {
             let pace = if pace.is_empty() { pace } else { format!("{pace}, ") };
             let workers = count(p.workers as u64, "worker");
-            format!("{pace}{} on disk, {workers}", count(chunks, "chunk"))
+            format!("{pace}{}, {workers}", count(chunks, "chunk"))
         };
         match self {
             Self::Quiet => {}

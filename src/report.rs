@@ -84,16 +84,17 @@ impl Report {
         let chunks = if s.chunks == 1 { "chunk" } else { "chunks" };
         line("written", format!("{} {chunks}, {:.1} MB", s.chunks, s.bytes as f64 / 1e6));
         line("time", format!("{:.2} s, {:.0} frames/s", self.elapsed_secs, self.frames_per_sec));
+        let shares: Vec<String> =
+            s.workers.iter().map(|(w, n)| format!("{w} {n} frames")).collect();
+        line("workers", shares.join(", "));
         line(
-            "of it",
+            "",
             format!(
-                "reading {:.2} s and preparing {:.2} s (summed over workers), writing {:.2} s, \
-                 publishing {:.2} s",
-                s.load_secs, s.prepare_secs, s.write_secs, s.publish_secs
+                "reading {:.2} s, preparing {:.2} s, all added up",
+                s.load_secs, s.prepare_secs
             ),
         );
-        let workers: Vec<String> = s.workers.iter().map(|(w, n)| format!("{w}: {n}")).collect();
-        line("workers", workers.join(", "));
+        line("sink", format!("writing {:.2} s, publishing {:.2} s", s.write_secs, s.publish_secs));
         if s.duplicates + s.stale + self.tickets_again > 0 {
             line(
                 "repeats",
