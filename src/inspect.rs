@@ -64,7 +64,7 @@ fn chunk_of(path: &str) -> Option<&str> {
 }
 
 /// Tells of each node whether it is part of a chunk that looks as its predecessor does and has a
-/// successor: a scan of a thousand chunks shows its first one and its last one.
+/// successor, one of several: a scan of a thousand chunks shows its first one and its last one.
 fn repeated(nodes: &[Node]) -> Vec<bool> {
     let mut chunks: Vec<(&str, Vec<usize>)> = Vec::new();
     for (i, node) in nodes.iter().enumerate() {
@@ -81,9 +81,12 @@ fn repeated(nodes: &[Node]) -> Vec<bool> {
         };
         chunk.1.iter().map(inside).collect()
     };
+    let alike: Vec<bool> = chunks.windows(3).map(|w| look(&w[0]) == look(&w[1])).collect();
     let mut hidden = vec![false; nodes.len()];
-    for three in chunks.windows(3) {
-        if look(&three[0]) == look(&three[1]) {
+    for (at, three) in chunks.windows(3).enumerate() {
+        // A single one takes no more room than the line that would stand for it is worth.
+        let neighbour = alike.get(at + 1) == Some(&true) || at > 0 && alike[at - 1];
+        if alike[at] && neighbour {
             three[1].1.iter().for_each(|&i| hidden[i] = true);
         }
     }
@@ -108,8 +111,8 @@ impl Alike {
     fn tell(&mut self, text: &mut String) {
         let _ = match self.names.as_slice() {
             [] => Ok(()),
-            [one] => writeln!(text, "      {one}: the same"),
             [first, .., last] => writeln!(text, "      {first} to {last}: the same"),
+            [one] => writeln!(text, "      {one}: the same"),
         };
         self.names.clear();
     }
