@@ -15,7 +15,6 @@ demo: build ## Simulates a scan, prepares it, and shows what came out.
 	$(PTYSTREAM) run examples/moonflower.toml
 	$(PTYSTREAM) inspect out/moonflower.ptyd
 	$(PTYSTREAM) picture out/moonflower.ptyd out/moonflower.png
-	@echo "The sum of all frames and the scan map: out/moonflower.png"
 
 test: venv ## Runs all tests and lints; the last line counts them.
 	@tests/tools/test.sh $(VENV)

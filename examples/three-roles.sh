@@ -8,6 +8,7 @@ set -eu
 
 scan=${1:-examples/moonflower.toml}
 ptystream=${PTYSTREAM:-target/release/ptystream}
+[ -x "$ptystream" ] || { echo "no $ptystream: run 'make build', or set PTYSTREAM" >&2; exit 2; }
 sockets=$(mktemp -d)
 pids=''
 
@@ -34,10 +35,12 @@ pids="$pids $!"
 "$ptystream" sink --producer "$producer" --bind "$sink" &
 pids="$pids $!"
 
-# The scan is done when every role says so with exit code 0.
+# The scan is done when every role says so, with 0 or, where frames are missing, 5. When one fails,
+# the others would wait for it; leaving ends them.
 status=0
 for pid in $pids; do
     wait "$pid" || status=$?
+    case "$status" in 0 | 5) ;; *) exit "$status" ;; esac
 done
 pids=''
 exit "$status"

@@ -2,12 +2,13 @@
 
 use crate::cli::{Cli, Command, ScanArgs, TalkArgs};
 use crate::config::{Config, ConfigArgs};
-use crate::progress::Show;
+use crate::progress::{LogWriter, Show};
 use crate::report::Report;
 use crate::signals::{self, Caught};
 use crate::{compare, config, inspect, local, params_cmd, picture, repair, roles};
 use clap::Parser;
 use ptystream_common::error::{Failure, Kind, chain};
+use ptystream_common::ptyd::PtydError;
 use ptystream_common::shutdown::Shutdown;
 use ptystream_common::source::Registry;
 use ptystream_producer::run::ProducerReport;
@@ -31,7 +32,7 @@ pub fn main_with(registry: Registry) -> ExitCode {
             return ExitCode::from(code);
         }
     };
-    start_logs();
+    start_logs(&cli.command);
     let shutdown = Shutdown::new();
     let caught = match signals::listen(&shutdown) {
         Ok(caught) => caught,
@@ -53,13 +54,17 @@ pub fn main_with(registry: Registry) -> ExitCode {
     ExitCode::from(code)
 }
 
-fn start_logs() {
+fn start_logs(command: &Command) {
     use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_env("PTYSTREAM_LOG")
-        .unwrap_or_else(|_| EnvFilter::new("warn,ptystream=info"));
+    // What roles say to each other is of interest where they are apart.
+    let level = match command {
+        Command::Producer(_) | Command::Worker(_) | Command::Sink(_) => "warn,ptystream=info",
+        _ => "warn,ptystream::app=info",
+    };
+    let filter = EnvFilter::try_from_env("PTYSTREAM_LOG").unwrap_or_else(|_| EnvFilter::new(level));
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(|| LogWriter)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false);
     if logs.try_init().is_err() {
@@ -107,11 +112,27 @@ fn dispatch(command: Command, registry: &Registry, shutdown: &Shutdown) -> Resul
         }
         Command::Config(args) => print(&load(&args.scan, registry)?.show()),
         Command::Inspect(args) => {
-            let text = match &args.fix {
-                Some(copy) => repair::fix(&args.file, copy).map(|done| done.join("\n")),
-                None => inspect::inspect(&args.file),
+            let Some(copy) = &args.fix else {
+                let text = inspect::inspect(&args.file);
+                return print(&text.map_err(|e| Failure::new(Kind::Input, chain(&e)))?);
             };
-            print(&text.map_err(|e| Failure::new(Kind::Input, chain(&e)))?)
+            if copy.exists() {
+                let text = format!("{}: the file exists; name another", copy.display());
+                return Err(Failure::new(Kind::Config, text));
+            }
+            let done = repair::fix(&args.file, copy).map_err(|e| {
+                let (PtydError::Hdf5 { file, .. } | PtydError::Content { file, .. }) = &e;
+                let kind = if file == copy { Kind::Output } else { Kind::Input };
+                Failure::new(kind, chain(&e))
+            })?;
+            let mut text = format!("wrote {}", copy.display());
+            for change in &done {
+                text += &format!("\n  {change}");
+            }
+            if done.is_empty() {
+                text += ", all in one file; there was nothing to repair";
+            }
+            print(&text)
         }
         Command::Compare(args) => {
             let options = compare::CompareOptions {
@@ -129,8 +150,9 @@ fn dispatch(command: Command, registry: &Registry, shutdown: &Shutdown) -> Resul
             }
         }
         Command::Picture(args) => {
-            picture::draw(&args.file, &args.png).map_err(|e| Failure::new(e.kind(), chain(&e)))?;
-            print(&format!("{}\n", args.png.display()))
+            let legend = picture::draw(&args.file, &args.png)
+                .map_err(|e| Failure::new(e.kind(), chain(&e)))?;
+            print(&legend)
         }
     }
 }

@@ -171,7 +171,7 @@ pub struct ParamsArgs {
     /// A parameter, a block (data, pipeline) or a source
     pub name: Option<String>,
     /// Up to which user level: 0 everybody, 1 intermediate, 2 expert
-    #[arg(long, default_value_t = 2, value_name = "N")]
+    #[arg(long, default_value_t = 2, value_name = "N", value_parser = clap::value_parser!(u8).range(..=2))]
     pub level: u8,
     /// Print a JSON schema instead, for editors
     #[arg(long)]

@@ -29,11 +29,18 @@ pub fn inspect(path: &Path) -> Result<String, PtydError> {
     let file = PtydFile::open(path)?;
     let nodes = file.tree()?;
     let mut text = format!("{}\n", path.display());
-    for node in &nodes {
+    let mut alike = Alike::default();
+    for (node, hidden) in nodes.iter().zip(repeated(&nodes)) {
+        if hidden {
+            alike.add(node);
+            continue;
+        }
+        alike.tell(&mut text);
         let depth = node.path.matches('/').count();
         let name = node.path.rsplit('/').next().unwrap_or_default();
         let _ = writeln!(text, "{}{name}: {}", "   ".repeat(depth), show(&file, node));
     }
+    alike.tell(&mut text);
     let verdict = judge(&file, &nodes);
     text.push('\n');
     if verdict.faults.is_empty() {
@@ -51,9 +58,77 @@ pub fn inspect(path: &Path) -> Result<String, PtydError> {
     Ok(text)
 }
 
+/// Returns the chunk in or at which a node stands.
+fn chunk_of(path: &str) -> Option<&str> {
+    path.strip_prefix("/chunks/")?.split('/').next()
+}
+
+/// Tells of each node whether it is part of a chunk that looks as its predecessor does and has a
+/// successor, one of several: a scan of a thousand chunks shows its first one and its last one.
+fn repeated(nodes: &[Node]) -> Vec<bool> {
+    let mut chunks: Vec<(&str, Vec<usize>)> = Vec::new();
+    for (i, node) in nodes.iter().enumerate() {
+        let Some(name) = chunk_of(&node.path) else { continue };
+        match chunks.last_mut() {
+            Some((last, members)) if *last == name => members.push(i),
+            _ => chunks.push((name, vec![i])),
+        }
+    }
+    let look = |chunk: &(&str, Vec<usize>)| -> Vec<(String, NodeKind, Option<String>)> {
+        let inside = |i: &usize| {
+            let path = nodes[*i].path.replacen(&format!("/chunks/{}", chunk.0), "", 1);
+            (path, nodes[*i].kind.clone(), nodes[*i].kind_attr.clone())
+        };
+        chunk.1.iter().map(inside).collect()
+    };
+    let alike: Vec<bool> = chunks.windows(3).map(|w| look(&w[0]) == look(&w[1])).collect();
+    let mut hidden = vec![false; nodes.len()];
+    for (at, three) in chunks.windows(3).enumerate() {
+        // A single one takes no more room than the line that would stand for it is worth.
+        let neighbour = alike.get(at + 1) == Some(&true) || at > 0 && alike[at - 1];
+        if alike[at] && neighbour {
+            three[1].1.iter().for_each(|&i| hidden[i] = true);
+        }
+    }
+    hidden
+}
+
+/// Chunks that were not shown because they look as the one before them.
+#[derive(Default)]
+struct Alike {
+    names: Vec<String>,
+}
+
+impl Alike {
+    fn add(&mut self, node: &Node) {
+        if let Some(name) = chunk_of(&node.path)
+            && self.names.last().is_none_or(|last| last != name)
+        {
+            self.names.push(name.to_owned());
+        }
+    }
+
+    fn tell(&mut self, text: &mut String) {
+        let _ = match self.names.as_slice() {
+            [] => Ok(()),
+            [first, .., last] => writeln!(text, "      {first} to {last}: the same"),
+            [one] => writeln!(text, "      {one}: the same"),
+        };
+        self.names.clear();
+    }
+}
+
 fn show(file: &PtydFile, node: &Node) -> String {
     let link = node.link.as_ref().map(|l| format!(" -> {l}")).unwrap_or_default();
-    let kind = node.kind_attr.clone().unwrap_or_else(|| "no type".to_owned());
+    let kind = match &node.kind_attr {
+        Some(kind) => kind.clone(),
+        // What is ours has no need of ptypy's attribute.
+        None if node.path.starts_with("/ptystream") => match node.kind {
+            NodeKind::Dataset { .. } => "dataset".to_owned(),
+            _ => "group".to_owned(),
+        },
+        None => "no type".to_owned(),
+    };
     match &node.kind {
         NodeKind::Dead => format!("dead link{link}"),
         NodeKind::Group if node.path.starts_with("/chunks/") && node.link.is_some() => {
@@ -95,6 +170,7 @@ fn values(file: &PtydFile, path: &str, shape: &[usize]) -> Result<String, PtydEr
     };
     let show = |v: &f64| match array.dtype {
         Dtype::Bool => (if *v != 0.0 { "True" } else { "False" }).to_owned(),
+        d if d.is_float() && size > 2 => brief(*v),
         d if d.is_float() => format!("{v:?}"),
         _ => format!("{v}"),
     };
@@ -104,6 +180,12 @@ fn values(file: &PtydFile, path: &str, shape: &[usize]) -> Result<String, PtydEr
         [] => format!(" = {}", items.concat()),
         _ => format!(" = [{}{more}]", items.join(", ")),
     })
+}
+
+/// Writes a number of many with six digits.
+fn brief(v: f64) -> String {
+    let rounded: f64 = format!("{v:.5e}").parse().unwrap_or(v);
+    format!("{rounded:?}")
 }
 
 fn state(file: &PtydFile) -> String {
@@ -199,6 +281,7 @@ fn judge_chunks(file: &PtydFile, nodes: &BTreeMap<&str, &Node>, verdict: &mut Ve
                     verdict.faults.push(format!("{path} has {} rows, its data other", shape[0]));
                 }
                 (_, Some(shape)) if *member == "weights" && data.is_some_and(|d| d != shape) => {
+                    let data = data.unwrap_or_default();
                     verdict.faults.push(format!("{path} is {shape:?}, its data {data:?}"));
                 }
                 _ => {}
@@ -263,6 +346,9 @@ fn judge_meta(file: &PtydFile, nodes: &BTreeMap<&str, &Node>, rows: usize, verdi
         Some(Value::Array(a)) => Some(a.items.iter().map(|&v| v as usize).collect::<Vec<_>>()),
         _ => None,
     };
+    if let Some(frame) = &frame {
+        judge_center(&meta, frame, verdict);
+    }
     match (shape, frame) {
         (None, Some(_)) => verdict.remarks.push(
             "/meta/shape is missing: the reader crops or pads the frames to 256 x 256".to_owned(),
@@ -271,6 +357,20 @@ fn judge_meta(file: &PtydFile, nodes: &BTreeMap<&str, &Node>, rows: usize, verdi
             "/meta/shape is {shape:?}, frames are {frame:?}: the reader crops or pads them"
         )),
         _ => {}
+    }
+}
+
+/// Applies the rule that the optical axis goes through the frame; without one it is the middle.
+fn judge_center(meta: &BTreeMap<String, Value>, frame: &[usize], verdict: &mut Verdict) {
+    if frame.contains(&0) {
+        verdict.faults.push(format!("frames of {frame:?} have no pixels"));
+        return;
+    }
+    let Some(Value::Array(center)) = meta.get("center") else { return };
+    let inside = center.items.iter().zip(frame).all(|(&c, &n)| 0.0 < c && c < n as f64);
+    if !inside {
+        let text = format!("/meta/center is {:?}, outside frames of {frame:?}", center.items);
+        verdict.faults.push(text);
     }
 }
 
@@ -321,6 +421,24 @@ mod tests {
             arrays.iter().filter(|(n, _)| names.contains(n)).map(|(n, a)| (*n, a)).collect();
         writer.add(&kept).unwrap();
         writer.close().unwrap();
+    }
+
+    #[test]
+    fn chunks_that_look_alike_are_summed_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        let mut writer = PlainWriter::create(&path, &meta(14), &[]).unwrap();
+        for rows in [3, 3, 3, 3, 2] {
+            let data = Array::from_items(&[rows, 1, 2], &vec![1u16; 2 * rows]);
+            let places = Array::from_items(&[rows, 2], &vec![0.123456789; 2 * rows]);
+            writer.add(&[("data", &data), ("positions", &places)]).unwrap();
+        }
+        writer.close().unwrap();
+        let text = inspect(&path).unwrap();
+        let at = |line: &str| text.lines().position(|l| l.trim_start().starts_with(line));
+        assert!(at("0: dict") < at("1 to 3: the same"), "{text}");
+        assert!(at("1 to 3: the same") < at("4: dict"), "{text}");
+        assert!(at("2: dict").is_none() && text.contains("= [0.123457, "), "{text}");
     }
 
     const ALL: [&str; 4] = ["data", "weights", "positions", "indices"];
@@ -377,9 +495,24 @@ mod tests {
             assert!(faults.iter().any(|f| f.starts_with(fault)), "{name}: {faults:?}");
             assert!(inspect(&path).unwrap().contains("PtydScan cannot read it"));
             assert!(!fix(&path, &fixed).unwrap().is_empty());
+            assert_eq!(verdict(&fixed).unwrap().faults, [""; 0]);
             let options = CompareOptions { info: true, ..CompareOptions::default() };
             assert_eq!(compare(&sound, &fixed, &options).unwrap(), [], "{name}");
         }
+    }
+
+    #[test]
+    fn a_centre_outside_of_the_frames_becomes_their_middle() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, fixed) = (folder.path().join("a"), folder.path().join("b"));
+        let mut outside = meta(3);
+        let center = ptystream_common::value::NumArray::f64s(&[-1.0, 1.0]);
+        outside.push(("center".into(), Value::Array(center)));
+        write(&path, &outside, &[], &ALL);
+        let faults = verdict(&path).unwrap().faults;
+        assert_eq!(faults, ["/meta/center is [-1.0, 1.0], outside frames of [1, 2]"]);
+        assert_eq!(fix(&path, &fixed).unwrap().len(), 1);
+        assert_eq!(verdict(&fixed).unwrap(), Verdict::default());
     }
 
     #[test]

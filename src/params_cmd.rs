@@ -150,7 +150,7 @@ fn sections(registry: &Registry) -> Vec<(Title<'_>, &'static str, &[ParamDecl])>
             [] => String::new(),
             aliases => format!(" ({})", aliases.join(", ")),
         };
-        let help = format!("The source {}{aliases}: {}", kind.name, kind.help);
+        let help = format!("The source {}{aliases}: {}.", kind.name, kind.help);
         sections.push((Title { names, help, source: Some(kind) }, "data", kind.params));
     }
     sections
@@ -206,13 +206,7 @@ mod tests {
             ("moonflower", &["MoonFlowerScan"][..], MOONFLOWER),
         ] {
             let open = Arc::new(|_: &_| Err(SourceError::input("a test never opens a source")));
-            registry.add(SourceKind {
-                name,
-                aliases,
-                help: "A source of this test.",
-                params,
-                open,
-            });
+            registry.add(SourceKind { name, aliases, help: "made for this test", params, open });
         }
         registry
     }
@@ -249,7 +243,7 @@ mod tests {
     #[test]
     fn the_documentation_is_made_from_the_declarations() {
         let file = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/parameters.md"));
-        let made = document(&Registry::new());
+        let made = document(&ptystream_producer::source::builtin());
         if std::env::var_os("PTYSTREAM_BLESS").is_some_and(|v| v == "1") {
             std::fs::write(file, &made).expect("docs/parameters.md can be written");
         }

@@ -63,16 +63,51 @@ struct Content {
     has_weight: Vec<bool>,
 }
 
-/// Draws a file.
+/// Draws a file; returns what there is to see, for people.
 ///
 /// # Errors
 /// If the file cannot be read or the picture not be written.
-pub fn draw(file: &Path, png: &Path) -> Result<(), PictureError> {
+pub fn draw(file: &Path, png: &Path) -> Result<String, PictureError> {
     let content = read(file)?;
     let mut canvas = Canvas::new();
     canvas.heat(MARGIN, MARGIN, &content);
     canvas.map(2 * MARGIN + PANEL, MARGIN, &content);
-    canvas.save(png)
+    canvas.save(png)?;
+    Ok(legend(png, &content))
+}
+
+/// Says what there is to see.
+fn legend(png: &Path, content: &Content) -> String {
+    let [rows, cols] = content.shape;
+    let mut text = format!(
+        "{}\n  left   the sum of {} frames of {rows} x {cols} pixels, logarithmic\n",
+        png.display(),
+        content.has_weight.len()
+    );
+    let finite: Vec<_> = content.positions.iter().filter(|p| is_finite(p)).collect();
+    if finite.is_empty() {
+        return text + "  right  nothing: the file holds no positions\n";
+    }
+    let span = |axis: usize| {
+        let values = finite.iter().map(|p| p[axis]);
+        let low = values.clone().fold(f64::MAX, f64::min);
+        1e6 * (values.fold(f64::MIN, f64::max) - low)
+    };
+    text += &format!(
+        "  right  {} scan points over {:.3} x {:.3} um (y downwards, x to the right), from the first \
+         (dark) to the last (bright)\n",
+        finite.len(),
+        span(0),
+        span(1)
+    );
+    match content.has_weight.iter().filter(|has| !**has).count() {
+        0 => text,
+        n => text + &format!("         {n} of them red: their frames have weight 0\n"),
+    }
+}
+
+fn is_finite(position: &[f64; 2]) -> bool {
+    position.iter().all(|v| v.is_finite())
 }
 
 fn read(path: &Path) -> Result<Content, PictureError> {
@@ -165,8 +200,7 @@ impl Canvas {
     /// The scan points, joined in their order.
     fn map(&mut self, left: usize, top: usize, content: &Content) {
         self.border(left, top);
-        let finite: Vec<[f64; 2]> =
-            content.positions.iter().copied().filter(|p| p.iter().all(|v| v.is_finite())).collect();
+        let finite: Vec<[f64; 2]> = content.positions.iter().copied().filter(is_finite).collect();
         let range = |axis: usize| {
             let values = finite.iter().map(|p| p[axis]);
             (values.clone().fold(f64::MAX, f64::min), values.fold(f64::MIN, f64::max))

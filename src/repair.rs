@@ -22,6 +22,10 @@ pub fn fix(from: &Path, to: &Path) -> Result<Vec<String>, PtydError> {
     let Some(frame) = chunks.first().and_then(|(name, _)| frame_shape(&file, name)) else {
         return Err(PtydError::content(from, "/chunks", "hold no frames; nothing can be repaired"));
     };
+    if frame.contains(&0) {
+        let text = "hold frames without pixels; nothing can be repaired";
+        return Err(PtydError::content(from, "/chunks", text));
+    }
     let info = file.values("info")?;
     let meta = repaired_meta(&file, &info, rows, frame, &mut done)?;
     // The repaired copy must not take the place of the broken one before it is whole.
@@ -82,6 +86,13 @@ fn repaired_meta(
             done.push(format!("set /meta/{key} to {}", plain(&right)));
             meta.set_at(key, right);
         }
+    }
+    if let Some(Value::Array(center)) = meta.get("center")
+        && !center.items.iter().zip(frame).all(|(&c, n)| 0.0 < c && c < n as f64)
+    {
+        let middle = NumArray::f64s(&frame.map(|n| ((n / 2) as f64).max(0.5)));
+        done.push(format!("set /meta/center to {:?} (the middle: check it)", middle.items));
+        meta.set_at("center", Value::Array(middle));
     }
     // ptypy's defaults.
     for (key, default) in [("energy", 7.2), ("distance", 7.19), ("psize", 172e-6)] {

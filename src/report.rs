@@ -5,6 +5,8 @@ use serde::Serialize;
 use std::fmt::Write as _;
 use std::path::Path;
 
+const SHOWN_GAPS: usize = 10;
+
 /// The report of one scan.
 #[derive(Debug, Serialize)]
 pub struct Report {
@@ -42,6 +44,17 @@ impl From<ProducerReport> for Report {
     }
 }
 
+/// Returns the unit of one of the origins' values.
+fn unit(name: &str, value: &str) -> &'static str {
+    match name {
+        _ if value == "None" => "",
+        "energy" => " keV",
+        "distance" | "psize" => " m",
+        "center" => " raw pixels",
+        _ => "",
+    }
+}
+
 impl Report {
     /// Tells whether frames are missing.
     pub fn has_gaps(&self) -> bool {
@@ -68,19 +81,20 @@ impl Report {
             n => format!(", {n} of them from an earlier run"),
         };
         line("frames", format!("{}{resumed}", s.frames));
-        line("chunks", format!("{}", s.chunks));
-        line("written", format!("{:.1} MB", s.bytes as f64 / 1e6));
+        let chunks = if s.chunks == 1 { "chunk" } else { "chunks" };
+        line("written", format!("{} {chunks}, {:.1} MB", s.chunks, s.bytes as f64 / 1e6));
         line("time", format!("{:.2} s, {:.0} frames/s", self.elapsed_secs, self.frames_per_sec));
+        let shares: Vec<String> =
+            s.workers.iter().map(|(w, n)| format!("{w} {n} frames")).collect();
+        line("workers", shares.join(", "));
         line(
-            "work",
+            "",
             format!(
-                "reading {:.2} s, preparing {:.2} s (all workers), writing {:.2} s, publishing \
-                 {:.2} s",
-                s.load_secs, s.prepare_secs, s.write_secs, s.publish_secs
+                "reading {:.2} s, preparing {:.2} s, all added up",
+                s.load_secs, s.prepare_secs
             ),
         );
-        let workers: Vec<String> = s.workers.iter().map(|(w, n)| format!("{w}: {n}")).collect();
-        line("workers", workers.join(", "));
+        line("sink", format!("writing {:.2} s, publishing {:.2} s", s.write_secs, s.publish_secs));
         if s.duplicates + s.stale + self.tickets_again > 0 {
             line(
                 "repeats",
@@ -94,10 +108,19 @@ impl Report {
             line("invalid", format!("{} raw pixels", s.invalid_pixels));
         }
         for (name, value, origin) in &self.origins {
-            line(name, format!("{value}  ({origin})"));
+            let value = format!("{value}{}", unit(name, value));
+            line(name, format!("{value:<26} from: {origin}"));
         }
-        for (range, reason) in &s.gaps {
+        if self.has_gaps() {
+            let missing: u64 = s.gaps.iter().map(|(range, _)| u64::from(range.count)).sum();
+            line("missing", format!("{missing} frames; they are in the file with weight 0"));
+        }
+        for (range, reason) in s.gaps.iter().take(SHOWN_GAPS) {
             line("gap", format!("{range}: {reason}"));
+        }
+        if s.gaps.len() > SHOWN_GAPS {
+            let more = s.gaps.len() - SHOWN_GAPS;
+            line("", format!("and {more} more gaps (--report FILE.json lists all)"));
         }
         for warning in &self.warnings {
             line("warning", warning.clone());

@@ -324,6 +324,15 @@ fn toml_json_and_yaml_of_the_same_thing_are_equal() {
 }
 
 #[test]
+fn what_is_merged_cannot_be_followed() {
+    let merge = ["data.dfile=out.ptyd", "data.save=merge", "pipeline.live=true"];
+    let text = one_fault(&merge);
+    assert!(text.starts_with("--set: pipeline.live: true does not go with data.save"), "{text}");
+    assert!(text.contains("give data.save = \"append\" or \"link\""), "{text}");
+    assert!(flags(&["data.name=numpy", merge[0], merge[1]]).is_ok());
+}
+
+#[test]
 fn save_follows_from_dfile() {
     let config = flags(&["data.name=numpy", "data.dfile=out.ptyd"]).expect("a configuration");
     assert_eq!(config.data.save, Some(Save::Append));

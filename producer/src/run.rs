@@ -570,6 +570,7 @@ impl Producer<'_> {
         let progress = Progress {
             phase: match &self.phase {
                 Phase::Measuring(_) => "measuring the centre",
+                Phase::Opening if self.sink.is_some() => "opening the file",
                 Phase::Opening => "waiting for the sink",
                 Phase::Running if self.dispatcher.is_complete() => "finishing the file",
                 Phase::Running if self.workers.is_empty() => "waiting for a worker",

@@ -19,7 +19,7 @@ pub use error::{ConfigError, ConfigErrors};
 
 use layers::Layers;
 use ptystream_common::params::{
-    DATA, DataParams, PIPELINE, ParamDecl, ParamFault, PipelineParams, nearest,
+    DATA, DataParams, PIPELINE, ParamDecl, ParamFault, PipelineParams, Save, nearest,
 };
 use ptystream_common::source::{Registry, SourceSpec};
 use ptystream_common::value::Value;
@@ -210,6 +210,17 @@ pub fn load_in(
     let data =
         layers.typed("data", data, |tree, given| DataParams::from_tree(name, tree, given, base));
     let pipeline = layers.typed("pipeline", pipeline, |tree, _| PipelineParams::from_tree(&tree));
+    if let (Some(data), Some(pipeline)) = (&data, &pipeline)
+        && data.save == Some(Save::Merge)
+        && pipeline.live
+    {
+        // A reader that counted chunks before the merge looks for them after it.
+        let text = "true does not go with data.save = \"merge\": the chunks that a live reader \
+                    counts vanish when they are merged into one; give data.save = \"append\" or \
+                    \"link\", or live = false";
+        let fault = ParamFault { key: "live".to_owned(), text: text.to_owned() };
+        layers.errors.push(with_origin("pipeline", fault, &layers.entries));
+    }
     match (data, pipeline, layers.errors.is_empty()) {
         (Some(data), Some(pipeline), true) => {
             layers.note_theory(&data);

@@ -205,7 +205,7 @@ def test_follows_a_live_fold(ptystream, config, tmp_path):
     """With pipeline.live the link master is there while the scan runs, and the fold takes its place.
 
     Not so with merge: ptypy's reader counts chunks in one opening of the file and reads them in the
-    next, and a fold to one chunk in between leaves it looking for `chunks/8`.
+    next, and a fold to one chunk in between leaves it looking for `chunks/8`. So that is refused.
     """
     path = tmp_path / "live.ptyd"
     setting = ("--quiet", "--set", "pipeline.live=true")
@@ -213,6 +213,8 @@ def test_follows_a_live_fold(ptystream, config, tmp_path):
     got = follow(attach(path, process), process)
     ptystream.finish(process)
     assert_equal(got, finished(path))
+    told = ptystream("run", scan(config, save="merge"), *setting, expect=2)
+    assert "pipeline.live" in told.stderr and 'data.save = "append"' in told.stderr
 
 
 def test_the_master_first_appears_with_its_first_chunk(ptystream, config, tmp_path):

@@ -53,6 +53,13 @@ def test_answers_as_ptypy_did(case, tmp_path):
     stack(chunks)
 
 
+@pytest.mark.parametrize("case", recorded())
+def test_inspect_says_what_ptypy_s_reader_did(case, ptystream, tmp_path):
+    told = case["ptydscan"]
+    shown = ptystream("inspect", unpacked(case, tmp_path)).stdout
+    assert ("PtydScan can read it." in shown) == (told.get("end") == "EOS"), shown
+
+
 def write_chunk(file, number, rows, value, names=("data", "weights", "positions")):
     group = file.create_group(f"chunks/{number}")
     if "data" in names:

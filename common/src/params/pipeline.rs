@@ -81,7 +81,7 @@ pub const PIPELINE: &[ParamDecl] = &[
         .doc("`fill`: zeros with weight 0 at the nominal position. `fail`: the scan ends.")
         .level(1),
     ParamDecl::new("live", &[T::Bool], D::Bool(false), "Whether the file can be followed while it is written.")
-        .doc("`append` and `merge` then show a link master until they are done. `link` always can be followed.")
+        .doc("`append` then shows a link master until it is done. `link` can always be followed, `merge` never: a reader would look for chunks that have become one.")
         .level(1)
         .bytes_unaffected(),
     ParamDecl::new("parts_linger_secs", &[T::Float], D::Float(10.0), "How long parts stay after they were folded into one file.")

@@ -168,7 +168,7 @@ pub struct PipelineParams {
     pub bad_values: Vec<f64>,
     /// What becomes of a frame that cannot be had.
     pub on_gap: OnGap,
-    /// Whether append and merge can be followed while they run, as a link master.
+    /// Whether `append` can be followed while it runs, as a link master; never with `merge`.
     pub live: bool,
     /// Seconds for which parts stay after a live fold.
     pub parts_linger_secs: f64,

@@ -30,11 +30,11 @@ use std::sync::Arc;
 const FILE: &[ParamType] = &[ParamType::InputPath, ParamType::None];
 
 static PARAMS: &[ParamDecl] = &[
-    ParamDecl::new("path", FILE, ParamDefault::None, "Folder with positions.txt and the frames")
+    ParamDecl::new("path", FILE, ParamDefault::None, "Folder with positions.txt and the frames.")
         .doc("positions.txt: a line `file y x` (metres) for each scan point. geometry.txt: lines `key value` with distance (m), energy (keV), psize (m)."),
-    ParamDecl::new("mask", FILE, ParamDefault::None, "A 2-D .npy that is 0 at bad pixels").level(1),
-    ParamDecl::new("dark", FILE, ParamDefault::None, "A 2-D .npy that is subtracted from each frame").level(1),
-    ParamDecl::new("flat", FILE, ParamDefault::None, "A 2-D .npy by which each frame is divided").level(1),
+    ParamDecl::new("mask", FILE, ParamDefault::None, "A 2-D .npy that is 0 at bad pixels.").level(1),
+    ParamDecl::new("dark", FILE, ParamDefault::None, "A 2-D .npy that is subtracted from each frame.").level(1),
+    ParamDecl::new("flat", FILE, ParamDefault::None, "A 2-D .npy by which each frame is divided.").level(1),
 ];
 
 /// Returns the registry's entry of this source.

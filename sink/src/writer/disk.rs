@@ -52,6 +52,13 @@ pub(crate) fn exists(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok()
 }
 
+/// Tells whether a file begins as HDF5 files do.
+pub(crate) fn is_hdf5(path: &Path) -> bool {
+    let mut start = [0; 8];
+    let read = File::open(path).and_then(|mut f| io::Read::read_exact(&mut f, &mut start));
+    read.is_ok() && start == *b"\x89HDF\r\n\x1a\n"
+}
+
 /// Makes the folder of `file`.
 pub(crate) fn make_folder_of(file: &Path) -> Result<(), SinkError> {
     let folder = beside(file, "");

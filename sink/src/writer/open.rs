@@ -183,13 +183,14 @@ fn remove_temporary(dfile: &Path) -> Result<(), SinkError> {
     Ok(())
 }
 
-/// Deletes parts of chunks from `from` on.
+/// Deletes parts of chunks from `from` on, the last one first: who still has their master open sees
+/// fewer chunks, never one without those before it.
 fn remove_parts(dfile: &Path, names: &PartNames, from: u64) -> Result<(), SinkError> {
     let here = disk::name_of(dfile);
-    for name in disk::siblings(dfile)? {
-        if names.chunk_of(&here, &name).is_some_and(|chunk| chunk >= from) {
-            disk::remove(&disk::beside(dfile, &name))?;
-        }
-    }
-    Ok(())
+    let siblings = disk::siblings(dfile)?.into_iter();
+    let mut parts: Vec<_> =
+        siblings.filter_map(|name| Some((names.chunk_of(&here, &name)?, name))).collect();
+    parts.retain(|(chunk, _)| *chunk >= from);
+    parts.sort();
+    parts.iter().rev().try_for_each(|(_, name)| disk::remove(&disk::beside(dfile, name)))
 }

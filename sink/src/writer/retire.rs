@@ -5,11 +5,13 @@
 //! 1. the file with its links rewritten, under a temporary name;
 //! 2. the journal: which part gets which name;
 //! 3. the visible file is deleted: a reader finds none rather than one with holes;
-//! 4. the parts are renamed;
+//! 4. the parts are renamed, from the last to the first: a reader that has the file open still sees
+//!    fewer chunks, never chunk 2 without chunk 1, which ptypy's reader would deliver in its place;
 //! 5. the rewritten file becomes `.old`;
 //! 6. the journal is deleted.
 //!
-//! With a journal the steps from 3 on are done again; each of them can be.
+//! With a journal the steps from 3 on are done again; each of them can be. The visible file is only
+//! ever read: a reader may hold it.
 
 use super::disk;
 use super::names::PartNames;
@@ -37,8 +39,12 @@ pub(crate) fn retire(dfile: &Path, names: &PartNames) -> Result<(), SinkError> {
         return Ok(());
     }
     remove_old(dfile, names)?;
-    // What is no HDF5 file has no links.
-    let links = master::links(dfile).unwrap_or_default();
+    let links = match master::links(dfile) {
+        Ok(links) => links,
+        // It may have parts that the new scan's would replace: better not to touch it.
+        Err(error) if disk::is_hdf5(dfile) => return Err(error.into()),
+        Err(_) => Vec::new(),
+    };
     let here = disk::name_of(dfile);
     let own = |file: &str| {
         let name = Path::new(file).file_name()?.to_string_lossy().into_owned();
@@ -56,9 +62,16 @@ pub(crate) fn retire(dfile: &Path, names: &PartNames) -> Result<(), SinkError> {
     let copy = rewritten(dfile);
     master::relink(dfile, &copy, &targets)?;
     disk::sync_file(&copy)?;
-    let lines: Vec<String> = moves.iter().map(|(_, (a, b))| format!("{a}\t{b}\n")).collect();
-    disk::write_whole(&journal_of(dfile), &lines.concat())?;
-    replay(dfile, &lines.concat())
+    let journal = last_first(&moves);
+    disk::write_whole(&journal_of(dfile), &journal)?;
+    replay(dfile, &journal)
+}
+
+/// Writes the journal's lines, (chunk, (name, new name)), from the last chunk to the first.
+fn last_first(moves: &[(String, (String, String))]) -> String {
+    let mut sorted: Vec<_> = moves.iter().collect();
+    sorted.sort_by_key(|(chunk, _)| std::cmp::Reverse(chunk.parse().unwrap_or(u64::MAX)));
+    sorted.iter().map(|(_, (from, to))| format!("{from}\t{to}\n")).collect()
 }
 
 /// Completes a move that a crash cut off.
@@ -87,9 +100,10 @@ fn replay(dfile: &Path, journal: &str) -> Result<(), SinkError> {
     disk::remove(&journal_of(dfile))
 }
 
-/// Deletes an older `.old` with its parts.
+/// Deletes an older `.old`, then its parts.
 fn remove_old(dfile: &Path, names: &PartNames) -> Result<(), SinkError> {
     let old = old_of(dfile);
+    disk::remove(&old)?;
     let here = disk::name_of(&old);
     let standard = PartNames::new(None)?;
     for name in disk::siblings(dfile)? {
@@ -98,7 +112,7 @@ fn remove_old(dfile: &Path, names: &PartNames) -> Result<(), SinkError> {
             disk::remove(&disk::beside(dfile, &name))?;
         }
     }
-    disk::remove(&old)
+    Ok(())
 }
 
 #[cfg(test)]
@@ -126,6 +140,25 @@ mod tests {
         names.sort();
         assert_eq!(names, ["a.ptyd.old", "a.ptyd.old.part000", "a.ptyd.old.part001"]);
         assert_eq!(fs::read_to_string(at("a.ptyd.old")).unwrap(), "master");
+    }
+
+    #[test]
+    fn the_last_part_moves_first() {
+        let part = |n: u64| (n.to_string(), (format!("a.part{n}"), format!("a.old.part{n}")));
+        // As HDF5 lists them.
+        let journal = last_first(&[part(0), part(1), part(10), part(2)]);
+        let order: Vec<&str> = journal.lines().filter_map(|l| l.split('\t').next()).collect();
+        assert_eq!(order, ["a.part10", "a.part2", "a.part1", "a.part0"]);
+    }
+
+    #[test]
+    fn a_file_that_only_seems_to_be_hdf5_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let dfile = folder.path().join("a.ptyd");
+        fs::write(&dfile, b"\x89HDF\r\n\x1a\nbroken off").unwrap();
+        let error = retire(&dfile, &PartNames::new(None).unwrap()).unwrap_err();
+        assert!(matches!(error, SinkError::Ptyd(_)), "{error}");
+        assert!(dfile.exists());
     }
 
     #[test]

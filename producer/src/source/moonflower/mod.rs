@@ -31,26 +31,26 @@ const FLOAT: &[ParamType] = &[ParamType::Float];
 const TEXT: &[ParamType] = &[ParamType::Str];
 
 static PARAMS: &[ParamDecl] = &[
-    ParamDecl::new("num_frames", &[ParamType::Int, ParamType::None], ParamDefault::Int(100), "Number of scan points to simulate")
+    ParamDecl::new("num_frames", &[ParamType::Int, ParamType::None], ParamDefault::Int(100), "Number of scan points to simulate.")
         .limits(Some(1.0), None),
-    ParamDecl::new("shape", &[ParamType::IntPair, ParamType::Int, ParamType::None], ParamDefault::Int(128), "Region of interest, and the simulated frame unless raw_shape is given")
+    ParamDecl::new("shape", &[ParamType::IntPair, ParamType::Int, ParamType::None], ParamDefault::Int(128), "Region of interest, and the simulated frame unless raw_shape is given.")
         .limits(Some(1.0), None),
-    ParamDecl::new("add_poisson_noise", &[ParamType::Bool], ParamDefault::Bool(true), "Whether photons are counted with Poisson noise"),
-    ParamDecl::new("raw_shape", &[ParamType::IntPair, ParamType::Int, ParamType::None], ParamDefault::None, "Simulated frame (rows, cols); None: as shape")
+    ParamDecl::new("add_poisson_noise", &[ParamType::Bool], ParamDefault::Bool(true), "Whether photons are counted with Poisson noise."),
+    ParamDecl::new("raw_shape", &[ParamType::IntPair, ParamType::Int, ParamType::None], ParamDefault::None, "Simulated frame (rows, cols); None: as shape.")
         .limits(Some(8.0), Some(16384.0)).level(1),
-    ParamDecl::new("density", FLOAT, ParamDefault::Float(0.2), "Distance of neighbouring scan points as a fraction of the probe's diameter")
+    ParamDecl::new("density", FLOAT, ParamDefault::Float(0.2), "Distance of neighbouring scan points as a fraction of the probe's diameter.")
         .limits(Some(0.001), Some(10.0)),
-    ParamDecl::new("model", TEXT, ParamDefault::Str("round"), "Pattern of the scan points").choices(&["round", "raster"]),
-    ParamDecl::new("photons", FLOAT, ParamDefault::Float(1e8), "Photons of the probe in each frame").limits(Some(1e-3), Some(1e15)),
-    ParamDecl::new("psf", FLOAT, ParamDefault::Float(0.0), "Standard deviation of the detector's point spread")
+    ParamDecl::new("model", TEXT, ParamDefault::Str("round"), "Pattern of the scan points.").choices(&["round", "raster"]),
+    ParamDecl::new("photons", FLOAT, ParamDefault::Float(1e8), "Photons of the probe in each frame.").limits(Some(1e-3), Some(1e15)),
+    ParamDecl::new("psf", FLOAT, ParamDefault::Float(0.0), "Standard deviation of the detector's point spread.")
         .limits(Some(0.0), Some(100.0)).unit("pixel").level(1),
-    ParamDecl::new("seed", COUNT, ParamDefault::Int(0), "Seed of the object and of the noise").limits(Some(0.0), None).level(1),
-    ParamDecl::new("repeat", COUNT, ParamDefault::Int(0), "Simulate only so many frames and repeat them; 0: all")
+    ParamDecl::new("seed", COUNT, ParamDefault::Int(0), "Seed of the object and of the noise.").limits(Some(0.0), None).level(1),
+    ParamDecl::new("repeat", COUNT, ParamDefault::Int(0), "Simulate only so many frames and repeat them; 0: all.")
         .limits(Some(0.0), None).level(1)
         .doc("For tests of load: frame i has the pixels of frame i mod repeat, at a scan point of its own."),
-    ParamDecl::new("dtype", TEXT, ParamDefault::Str("uint32"), "Type of the detector's pixels; counts beyond it saturate")
+    ParamDecl::new("dtype", TEXT, ParamDefault::Str("uint32"), "Type of the detector's pixels; counts beyond it saturate.")
         .choices(&["uint8", "uint16", "uint32", "int8", "int16", "int32", "int64", "float32", "float64"]).level(1),
-    ParamDecl::new("truth", &[ParamType::OutputPath, ParamType::None], ParamDefault::None, "Write what was simulated to <truth>_probe.npy, _object.npy and _positions.npy")
+    ParamDecl::new("truth", &[ParamType::OutputPath, ParamType::None], ParamDefault::None, "Write what was simulated to <truth>_probe.npy, _object.npy and _positions.npy.")
         .level(1).bytes_unaffected(),
 ];
 
