@@ -25,8 +25,9 @@ lint: setup ## Checks format, clippy and documentation.
 fmt: ## Formats the Rust sources.
 	@cargo fmt --all
 
-bench: setup ## Runs the benchmarks.
-	@cargo bench --workspace
+bench: setup ## Measures the kernels, and the whole program against the floor of the same work.
+	@cargo bench -p ptystream-worker
+	@cargo bench -p ptystream --bench pipeline
 
 build: setup ## Builds the program, optimised.
 	@echo "building $(PTYSTREAM)"

@@ -5,7 +5,7 @@ use crate::config::{Config, ConfigArgs};
 use crate::progress::{LogWriter, Show};
 use crate::report::Report;
 use crate::signals::{self, Caught};
-use crate::{compare, config, inspect, local, params_cmd, picture, repair, roles};
+use crate::{compare, config, inspect, local, memory, params_cmd, picture, repair, roles};
 use clap::Parser;
 use ptystream_common::error::{Failure, Kind, chain};
 use ptystream_common::ptyd::PtydError;
@@ -33,6 +33,7 @@ pub fn main_with(registry: Registry) -> ExitCode {
         }
     };
     start_logs(&cli.command);
+    memory::keep_frames();
     let shutdown = Shutdown::new();
     let caught = match signals::listen(&shutdown) {
         Ok(caught) => caught,

@@ -11,6 +11,7 @@
 //! | [`report`] | what is said at its end |
 //! | [`params_cmd`], [`inspect`], [`repair`], [`compare`], [`picture`] | the tools around |
 //! | [`signals`] | from signals to an orderly end |
+//! | [`memory`] | what the allocator keeps |
 
 pub mod app;
 pub mod cli;
@@ -18,6 +19,7 @@ pub mod compare;
 pub mod config;
 pub mod inspect;
 pub mod local;
+pub mod memory;
 pub mod params_cmd;
 pub mod picture;
 pub mod progress;

@@ -9,6 +9,7 @@
 //! | rebinning, data | float64 | stays | stays |
 //! | rebinning, weights | bool | bool | bool |
 
+use crate::codec::Filter;
 use crate::dtype::Dtype;
 use crate::geometry::{Geometry, GeometryError};
 use crate::message::{PreparePlan, PreparedForm, WeightsFrom};
@@ -16,6 +17,10 @@ use crate::params::{Compat, OutputDtype};
 
 /// Bytes of a message below which its overhead shows.
 const BATCH_BYTES: u64 = 256 << 10;
+/// Compression of weights that all frames share, whatever the data's: they are compressed once and
+/// their bytes written for every frame, ones of `float64` at a thousandth of their size. ptypy
+/// compresses all it stores at this level.
+const COMMON_WEIGHTS: Filter = Filter::Deflate(4);
 /// Most frames of a batch.
 const BATCH_MAX: u64 = 1024;
 
@@ -71,6 +76,7 @@ pub fn prepared_form(
         (dtype, false) => dtype,
     };
     let marks_invalid = plan.valid_range.is_some() || !plan.bad_values.is_empty();
+    let common_weights = !marks_invalid && !matches!(plan.weights, WeightsFrom::Frame(_));
     Ok(PreparedForm {
         data,
         weights,
@@ -78,8 +84,11 @@ pub fn prepared_form(
         weights_shape,
         batch: plan.batch,
         data_filters: plan.compression.filters(data.size()),
-        weights_filters: plan.compression.filters(weights.size()),
-        common_weights: !marks_invalid && !matches!(plan.weights, WeightsFrom::Frame(_)),
+        weights_filters: match common_weights {
+            true => vec![COMMON_WEIGHTS],
+            false => plan.compression.filters(weights.size()),
+        },
+        common_weights,
     })
 }
 

@@ -23,8 +23,10 @@ use std::time::{Duration, Instant};
 
 const TICK: Duration = Duration::from_millis(10);
 const GOODBYE: Duration = Duration::from_secs(2);
-/// Chunks within the horizon where memory allows more than the two that it must hold.
-const HORIZON_CHUNKS: u64 = 8;
+/// Chunks within the horizon where memory allows more than the two that it must hold: frames are
+/// not durable before the next master, so what is prepared in `publish_interval` has to fit. Each
+/// chunk that has begun is an open file.
+const HORIZON_CHUNKS: u64 = 64;
 
 /// How a sink is run.
 pub struct SinkArgs {

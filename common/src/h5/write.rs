@@ -1,16 +1,19 @@
 //! Writes of HDF5 files: what h5py would write for texts, attributes and small arrays.
 
-use crate::codec::Filter;
+use crate::codec::{self, Filter};
 use crate::dtype::Dtype;
 use crate::h5::raw::{self, Layout};
 use hdf5::types::{TypeDescriptor, VarLenAscii, VarLenUnicode};
 use hdf5::{Dataset, File, Group, Location, Result};
+use std::borrow::Cow;
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Largest chunk of a small array, in bytes.
 const CHUNK_BYTES: usize = 1 << 20;
+/// Compression of a small array: what ptypy takes for all it stores.
+const ARRAY_FILTERS: &[Filter] = &[Filter::Deflate(4)];
 
 /// Creates a file of the earliest format that holds what is in it; truncates an old one.
 ///
@@ -149,9 +152,25 @@ pub fn write_array(
     let row = shape.iter().skip(1).product::<usize>() * dtype.size();
     let mut chunk = shape.to_vec();
     chunk[0] = (CHUNK_BYTES / row.max(1)).clamp(1, shape[0]);
-    let layout = Layout::Chunked { chunk: &chunk, filters: &[Filter::Deflate(4)] };
+    let layout = Layout::Chunked { chunk: &chunk, filters: ARRAY_FILTERS };
     let dataset = raw::create_dataset(parent, name, dtype, shape, layout)?;
-    raw::write_all(&dataset, dtype, bytes)?;
+    if bytes.len() != shape[0] * row {
+        return Err(format!("{} bytes are not the {shape:?} of {dtype}", bytes.len()).into());
+    }
+    // The library would set up its encoder, a quarter of a megabyte, anew for each array; a
+    // master has dozens of them and is written several times a second.
+    let mut at = vec![0; shape.len()];
+    let mut encoded = Vec::new();
+    for rows in bytes.chunks((chunk[0] * row).max(1)) {
+        let mut rows = Cow::Borrowed(rows);
+        if rows.len() < chunk[0] * row {
+            rows.to_mut().resize(chunk[0] * row, 0);
+        }
+        codec::encode(ARRAY_FILTERS, &rows, &mut encoded)
+            .map_err(|e| hdf5::Error::from(e.to_string()))?;
+        raw::write_chunk(&dataset, &at, 0, &encoded)?;
+        at[0] += chunk[0];
+    }
     Ok(dataset)
 }
 
