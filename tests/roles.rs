@@ -103,7 +103,10 @@ fn roles_start_in_any_order() {
         let dfile = format!("a{i}.ptyd");
         let roles = order.chars().map(|role| {
             let (name, line) = match role {
-                'p' => ("producer", format!("producer a.toml --quiet --bind {p} --set data.dfile={dfile}")),
+                'p' => (
+                    "producer",
+                    format!("producer a.toml --quiet --bind {p} --set data.dfile={dfile}"),
+                ),
                 's' => ("sink", format!("sink --producer {p} --bind {s}")),
                 _ => ("worker", format!("worker --producer {p} --sink {s} --threads 3 --name w")),
             };
@@ -257,7 +260,8 @@ fn a_worker_that_cannot_open_the_source_says_so_to_all() {
     std::fs::write(desk.at("raw/0.npy"), npy).expect("a frame");
     desk.write("raw/positions.txt", "0.npy 1e-6 1e-6\n0.npy 2e-6 1e-6\n");
     let (p, s) = (desk.ipc("p"), desk.ipc("s"));
-    let line = format!("producer raw --quiet --bind {p} --set data.dfile=a.ptyd --set data.save=link");
+    let line =
+        format!("producer raw --quiet --bind {p} --set data.dfile=a.ptyd --set data.save=link");
     let mut producer = desk.start("producer", &line);
     producer.address();
     std::fs::remove_file(desk.at("raw/positions.txt")).expect("it was there");

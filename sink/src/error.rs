@@ -94,7 +94,9 @@ impl SinkError {
     /// Returns what the failure is about.
     pub fn kind(&self) -> Kind {
         match self {
-            Self::NoFile | Self::Folder(_) | Self::ChunkFormat(_) | Self::OtherScan { .. } => Kind::Config,
+            Self::NoFile | Self::Folder(_) | Self::ChunkFormat(_) | Self::OtherScan { .. } => {
+                Kind::Config
+            }
             _ => Kind::Output,
         }
     }

@@ -183,7 +183,8 @@ impl Role {
 
     /// Sends a signal: `TERM`, `INT`, `KILL`.
     pub fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args([&format!("-{name}"), &self.id().to_string()]).status();
+        let sent =
+            Command::new("kill").args([&format!("-{name}"), &self.id().to_string()]).status();
         assert!(sent.expect("kill starts").success(), "the process was gone before SIG{name}");
     }
 
