@@ -4,7 +4,7 @@
 //!
 //! | who to whom | messages |
 //! |---|---|
-//! | worker → producer | `Hello`, `Want`, `Measured`, `Failed`, `Bye` |
+//! | worker → producer | `Hello`, `Want`, `Measured`, `Failed`, `Refused`, `Bye` |
 //! | producer → worker | `Plan`, `Ticket`, `EndOfScan`, `Stop`, `Refused` |
 //! | worker → sink | `Hello`, `CommonWeights`, `Prepared`, `Bye` |
 //! | sink → worker | `Grant`, `EndOfScan`, `Stop`, `Refused` |

@@ -27,6 +27,8 @@ const TICK: Duration = Duration::from_millis(20);
 const POLL_SOURCE: Duration = Duration::from_millis(100);
 const ORPHAN_GRACE: Duration = Duration::from_secs(5);
 const GOODBYE: Duration = Duration::from_secs(2);
+/// How long to wait for another worker after the last one there refused the scan.
+const REFUSED_GRACE: Duration = Duration::from_secs(2);
 const DRAIN: Duration = Duration::from_secs(5);
 
 /// How far a scan has come.
@@ -93,6 +95,8 @@ struct Producer<'a> {
     start: Instant,
     sink_missing_since: Option<Instant>,
     worker_missing_since: Option<Instant>,
+    /// Why a worker cannot prepare this scan; ends it where there is no other worker.
+    refusal: Option<Failure>,
     checked: Instant,
     check_pending: bool,
     source_ended: bool,
@@ -149,6 +153,7 @@ pub fn run(
         start: now,
         sink_missing_since: Some(now),
         worker_missing_since: Some(now),
+        refusal: None,
         checked: now,
         check_pending: false,
         source_ended: false,
@@ -274,6 +279,12 @@ impl Producer<'_> {
             Body::Stop(failure) | Body::Refused(failure) if self.sink == Some(peer) => {
                 self.sink = None;
                 return Err(failure);
+            }
+            Body::Refused(failure) if self.workers.contains_key(&peer) => {
+                let name = self.workers.get(&peer).map_or("", |w| &w.name);
+                let text = format!("{name} cannot prepare this scan: {failure}");
+                tracing::error!("{text}");
+                self.refusal = Some(Failure::new(failure.kind, text));
             }
             Body::Bye => {
                 if let Some(worker) = self.workers.remove(&peer) {
@@ -542,10 +553,16 @@ impl Producer<'_> {
             if self.dispatcher.outstanding() == 0 || since.elapsed() > DRAIN {
                 return Err(Failure::new(
                     Kind::Aborted,
-                    "interrupted by a signal; the same command goes on from what is on disk",
+                    "the producer was interrupted by a signal; the same command goes on from what \
+                     is on disk",
                 ));
             }
             return Ok(());
+        }
+        if let (Some(refusal), Some(since)) = (&self.refusal, self.worker_missing_since)
+            && since.elapsed() > REFUSED_GRACE
+        {
+            return Err(refusal.clone());
         }
         let limit = Duration::from_secs_f64(self.pipeline.peer_timeout_secs);
         let late = |since: Option<Instant>| since.is_some_and(|at| at.elapsed() > limit);

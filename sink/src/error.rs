@@ -12,6 +12,9 @@ pub enum SinkError {
     /// The announced scan names no file though one is to be written.
     #[error("data.dfile is not set, though data.save is; name the file to write")]
     NoFile,
+    /// A folder stands where the file is to be.
+    #[error("data.dfile: {} is a folder; name a file in it, such as {}", .0.display(), .0.join("scan.ptyd").display())]
+    Folder(PathBuf),
     /// The name of part files cannot be made.
     #[error("data.chunk_format '{0}' must hold exactly one number such as %d or %03d and no '/'")]
     ChunkFormat(String),
@@ -54,7 +57,7 @@ pub enum SinkError {
     },
     /// The disk is too full.
     #[error(
-        "{}: needs {needed} bytes on its disk, {free} are free; make room and start again: nothing that is on disk is lost",
+        "{}: its disk is full: the next write needs {needed} bytes, {free} are free; make room and start again: whole chunks are kept",
         path.display()
     )]
     DiskFull {
@@ -91,7 +94,9 @@ impl SinkError {
     /// Returns what the failure is about.
     pub fn kind(&self) -> Kind {
         match self {
-            Self::NoFile | Self::ChunkFormat(_) | Self::OtherScan { .. } => Kind::Config,
+            Self::NoFile | Self::Folder(_) | Self::ChunkFormat(_) | Self::OtherScan { .. } => {
+                Kind::Config
+            }
             _ => Kind::Output,
         }
     }

@@ -401,7 +401,8 @@ impl Sink {
         if self.args.shutdown.is_begun() {
             return Err(Failure::new(
                 Kind::Aborted,
-                "interrupted by a signal; the same command goes on from what is on disk",
+                "the sink was interrupted by a signal; the same command goes on from what is on \
+                 disk",
             ));
         }
         let limit = self.args.peer_timeout;
@@ -438,7 +439,6 @@ impl Sink {
             *frames.entry(tally.name.clone()).or_default() += tally.frames;
         }
         Some(SinkReport {
-            file: scan.file,
             already_complete: false,
             frames: scan.assembler.length().unwrap_or(0),
             resumed: scan.resumed,
@@ -446,7 +446,11 @@ impl Sink {
             received: counts.received,
             duplicates: counts.duplicates,
             stale: scan.stale,
-            gaps: scan.assembler.gaps(),
+            // The file's own list knows those of earlier runs too.
+            gaps: match scan.file {
+                Some(_) => finished.report.gaps,
+                None => scan.assembler.gaps(),
+            },
             invalid_pixels: counts.invalid_pixels,
             bytes: scan.bytes,
             workers: frames.into_iter().collect(),
@@ -457,6 +461,7 @@ impl Sink {
             elapsed_secs: scan.begun.map_or(0.0, |b| b.elapsed().as_secs_f64()),
             run_id: scan.stamp.run_id,
             epoch: scan.stamp.epoch,
+            file: scan.file,
         })
     }
 

@@ -167,7 +167,14 @@ impl Worker {
         };
         let stamp = message.header.stamp;
         match message.header.body {
-            Body::Plan { plan, arrays } => self.on_plan(*plan, stamp, arrays, message.parts)?,
+            Body::Plan { plan, arrays } => {
+                if let Err(failure) = self.on_plan(*plan, stamp, arrays, message.parts) {
+                    // Said aloud: else the producer would see a worker leave and wait for another.
+                    let body = Body::Refused(failure.clone());
+                    self.args.producer.tx.send(Message::new(stamp, body));
+                    return Err(failure);
+                }
+            }
             Body::Ticket(ticket) => match &self.work {
                 Some(work) if work.stamp == stamp => {
                     self.tickets.push_back((ticket, message.parts));

@@ -6,7 +6,9 @@
 //! - a worker never holds more tickets than it asked for;
 //! - every index is in exactly one of: not yet handed out, waiting to be handed out again, held by
 //!   a worker, accepted by the sink, declared a gap (and then acknowledged like a frame);
-//! - the lowest missing index is always handed out first, so the horizon moves.
+//! - a batch with gaps goes out only once the sink holds each of them: else the batch could come
+//!   there before its gaps, and pass for whole;
+//! - the lowest missing index that may go is always handed out first, so the horizon moves.
 
 use ptystream_common::index::{Index, IndexRange, IndexSet};
 use ptystream_common::link::PeerId;
@@ -301,6 +303,11 @@ impl Dispatcher {
         range.iter().all(|i| self.accepted.contains(i.0) || self.gaps.contains(i.0))
     }
 
+    /// Whether the sink holds every gap of the range.
+    fn gaps_are_told(&self, range: IndexRange) -> bool {
+        range.iter().all(|i| !self.gaps.contains(i.0) || self.accepted.contains(i.0))
+    }
+
     fn take_back(&mut self, first: u64) -> Option<Outstanding> {
         let ticket = self.out.remove(&first)?;
         if let Some(worker) = ticket.holder.and_then(|w| self.workers.get_mut(&w)) {
@@ -317,14 +324,19 @@ impl Dispatcher {
 
     /// The next range to hand out, lowest index first.
     fn next(&mut self) -> Option<(IndexRange, bool)> {
-        while let Some((&first, &range)) = self.again.first_key_value() {
-            if first >= self.watermark.saturating_add(self.horizon) {
-                return None;
-            }
+        let end = self.watermark.saturating_add(self.horizon);
+        loop {
+            let mut within = self.again.range(..end);
+            let Some((&first, &range)) = within.find(|(_, r)| self.gaps_are_told(**r)) else {
+                break;
+            };
             self.again.remove(&first);
             if !self.done(range) {
                 return Some((range, true));
             }
+        }
+        if self.again.range(end..).next().is_some() {
+            return None;
         }
         loop {
             let limit = self.available.min(self.end());
@@ -338,7 +350,9 @@ impl Dispatcher {
                 return None;
             }
             self.cursor = range.end();
-            if !self.done(range) {
+            if !self.gaps_are_told(range) {
+                self.again.insert(range.first.0, range);
+            } else if !self.done(range) {
                 return Some((range, false));
             }
         }

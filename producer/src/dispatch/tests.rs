@@ -48,8 +48,11 @@ fn a_gap_inside_a_batch_sends_the_rest_again() {
     d.want(PeerId(1), 2);
     let (actions, new) = d.declare_gap(IndexRange::new(2, 1));
     assert_eq!(new, [Index(2)]);
+    assert!(actions.is_empty(), "the sink does not know of the gap yet");
+    let mut told = IndexSet::new();
+    told.insert(2, 3);
     assert_eq!(
-        actions,
+        d.state(0, &told),
         [Action::Send { worker: PeerId(1), range: IndexRange::new(0, 4), gaps: vec![Index(2)] }]
     );
     assert!(d.declare_gap(IndexRange::new(2, 1)).1.is_empty(), "declared once");
@@ -109,6 +112,7 @@ impl Model {
             let real: BTreeSet<u64> =
                 range.iter().map(|i| i.0).filter(|i| self.gaps.contains(i)).collect();
             assert_eq!(told, real);
+            assert!(told.is_subset(&self.accepted), "sent before the sink held its gaps");
             assert!(
                 !self.held.iter().any(|(w, r)| *r == range && self.credit.contains_key(w)),
                 "held twice by living workers: {range}"

@@ -303,7 +303,7 @@ fn number(path: &Path, line: usize, what: &str, word: &str) -> Result<f64, Sourc
     let wrong = |text: &str| {
         SourceError::input(format!("'{}:{line}': {what} '{word}' {text}", path.display()))
     };
-    let value: f64 = word.parse().map_err(|_| wrong("is not a number"))?;
+    let value: f64 = word.parse().map_err(|_| wrong("is not a number; give it in metres"))?;
     if value.is_finite() { Ok(value) } else { Err(wrong("is not finite; give it in metres")) }
 }
 

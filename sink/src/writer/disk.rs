@@ -62,7 +62,7 @@ pub(crate) fn is_hdf5(path: &Path) -> bool {
 /// Makes the folder of `file`.
 pub(crate) fn make_folder_of(file: &Path) -> Result<(), SinkError> {
     let folder = beside(file, "");
-    fs::create_dir_all(&folder).map_err(SinkError::file("create folder", folder))
+    fs::create_dir_all(&folder).map_err(SinkError::file("create the folder of data.dfile", folder))
 }
 
 /// Lists the files in the folder of `file`.

@@ -61,6 +61,15 @@ impl Run {
         self.save == Save::Link || self.announce.pipeline.live
     }
 
+    /// Deletes a temporary file that cannot be completed, then explains why.
+    fn give_up(&self, temporary: &Path, error: PtydError, needed: u64) -> SinkError {
+        let explained = self.explain(error, needed);
+        if let Err(error) = disk::remove(temporary) {
+            tracing::warn!("{}", ptystream_common::error::chain(&error));
+        }
+        explained
+    }
+
     /// Names a full disk as the cause of a failed write where it is one.
     fn explain(&self, error: PtydError, needed: u64) -> SinkError {
         match disk::free_bytes(&self.dfile) {
@@ -157,8 +166,10 @@ impl Writer {
             std::collections::btree_map::Entry::Occupied(part) => Ok(part.into_mut()),
             std::collections::btree_map::Entry::Vacant(place) => {
                 let temp = disk::temporary(&self.run.dfile, &format!("part{chunk}"));
-                let part = PartWriter::create(&temp, &self.run.announce.form, first, len)
-                    .map_err(|e| self.run.explain(e, 0))?;
+                let form = &self.run.announce.form;
+                let needed = form.frame_bytes() * u64::from(form.batch);
+                let part = PartWriter::create(&temp, form, first, len)
+                    .map_err(|e| self.run.give_up(&temp, e, needed))?;
                 Ok(place.insert(part))
             }
         }
@@ -193,9 +204,13 @@ impl Writer {
         };
         let temporary = part.path().to_owned();
         let positions = self.run.announce.positions;
-        let closed =
-            part.close(&self.run.identity, chunk, close, self.common.as_deref(), positions);
-        let (head, bytes) = closed.map_err(|e| self.run.explain(e, 0))?;
+        let common = self.common.as_deref();
+        // What is left to be written: a copy of the common weights for each batch, and lists.
+        let batches = close.indices.len().div_ceil(self.run.announce.form.batch.max(1) as usize);
+        let needed = (batches * common.map_or(0, <[u8]>::len) + 32 * close.indices.len()) as u64;
+        let (head, bytes) = part
+            .close(&self.run.identity, chunk, close, common, positions)
+            .map_err(|e| self.run.give_up(&temporary, e, needed))?;
         Ok(ClosedPart { head, temporary, bytes })
     }
 }

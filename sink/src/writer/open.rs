@@ -36,6 +36,10 @@ pub(super) fn open(announce: &Announce) -> Result<Open, SinkError> {
         return Err(SinkError::NoFile);
     };
     let dfile = std::path::absolute(dfile).map_err(SinkError::file("resolve", dfile))?;
+    if dfile.is_dir() {
+        // Anything else that is no finished scan moves to .old; a folder may be the user's data.
+        return Err(SinkError::Folder(dfile));
+    }
     let wanted = PartNames::new(announce.chunk_format.as_deref())?;
     disk::make_folder_of(&dfile)?;
     let (lock, previous) = Lock::take(&dfile)?;

@@ -192,7 +192,10 @@ impl Publisher {
         let info = with(&run.announce.info, "positions_scan", scan);
         let content = Content { meta: &meta, info: &info, record: &record };
         let temp = disk::temporary(&run.dfile, what);
-        write(&temp, &content).map_err(|e| run.explain(e, 0))?;
+        write(&temp, &content).map_err(|e| {
+            let needed = disk::size(&temp).max(run.announce.form.frame_bytes());
+            run.give_up(&temp, e, needed)
+        })?;
         disk::sync_file(&temp)?;
         run.lock.check(run.identity.run_id, run.identity.epoch)?;
         disk::rename(&temp, &run.dfile)?;
