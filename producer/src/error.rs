@@ -3,6 +3,7 @@
 use ptystream_common::error::{Failure, Kind, chain};
 use ptystream_common::geometry::GeometryError;
 use ptystream_common::source::SourceError;
+use std::time::Duration;
 
 /// An error of the producer; ends the scan.
 #[derive(Debug, thiserror::Error)]
@@ -36,4 +37,16 @@ impl From<&ProducerError> for Failure {
             ProducerError::Panic(_) => Self::new(Kind::Aborted, chain(error)),
         }
     }
+}
+
+/// Makes the failure of a role that never came; `command` starts one.
+pub(crate) fn missing(what: &str, command: &str, address: &str, waited: Duration) -> Failure {
+    let secs = waited.as_secs_f64();
+    Failure::new(
+        Kind::Peer,
+        format!(
+            "no {what} at {address} for {secs} s; start one with `{command} {address}`, or wait \
+             longer with --set pipeline.peer_timeout_secs=..."
+        ),
+    )
 }

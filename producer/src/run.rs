@@ -6,9 +6,11 @@
 //! 4. The dispatcher hands out tickets within the sink's horizon until every index is durable.
 //! 5. The sink has finished; workers are told, all say goodbye.
 
-use crate::dispatch::{Action, Counts, Cut, Dispatcher};
-use crate::error::ProducerError;
+use crate::dispatch::{Action, Cut, Dispatcher};
+use crate::error::{self, ProducerError};
+use crate::measure::Centers;
 use crate::read::{Done, Reader};
+pub use crate::report::{ProducerReport, Progress};
 use crate::scan::Scan;
 use crossbeam_channel::select;
 use ptystream_common::error::{Failure, Kind};
@@ -17,7 +19,6 @@ use ptystream_common::link::{Hub, HubEvent, PeerId};
 use ptystream_common::message::{Body, Message, PixelsHead, Role, SinkReport, Stamp, Task, Ticket};
 use ptystream_common::params::{OnGap, PipelineParams};
 use ptystream_common::shutdown::Shutdown;
-use ptystream_common::source::Common;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -25,43 +26,10 @@ use std::time::{Duration, Instant};
 const HOPELESS: u64 = 10;
 const TICK: Duration = Duration::from_millis(20);
 const POLL_SOURCE: Duration = Duration::from_millis(100);
-const ORPHAN_GRACE: Duration = Duration::from_secs(5);
 const GOODBYE: Duration = Duration::from_secs(2);
 /// How long to wait for another worker after the last one there refused the scan.
 const REFUSED_GRACE: Duration = Duration::from_secs(2);
 const DRAIN: Duration = Duration::from_secs(5);
-
-/// How far a scan has come.
-#[derive(Clone, Debug, Default)]
-pub struct Progress {
-    /// What is going on, in a word or two.
-    pub phase: &'static str,
-    /// Frames that the sink holds.
-    pub accepted: u64,
-    /// Frames that are on disk.
-    pub durable: u64,
-    /// Frames of the scan, once known.
-    pub total: Option<u64>,
-    /// Frames of a chunk.
-    pub frames_per_chunk: u64,
-    /// Workers that are connected.
-    pub workers: usize,
-}
-
-/// What the producer says of a finished scan.
-#[derive(Clone, Debug, Default)]
-pub struct ProducerReport {
-    /// The sink's report.
-    pub sink: SinkReport,
-    /// Tickets handed out, and again.
-    pub counts: Counts,
-    /// Things that a user should know.
-    pub warnings: Vec<String>,
-    /// Where energy, distance, psize and centre came from: name, value, origin.
-    pub origins: Vec<(String, String, String)>,
-    /// Seconds from the start to the end of the scan.
-    pub elapsed_secs: f64,
-}
 
 #[derive(Debug, Default)]
 struct Worker {
@@ -72,8 +40,8 @@ struct Worker {
 
 /// What the producer does at the moment.
 enum Phase {
-    /// The centre is being measured: centres by index.
-    Measuring(BTreeMap<u64, Option<[f64; 2]>>),
+    /// The centre is being measured.
+    Measuring(Centers),
     /// The sink is to open the file.
     Opening,
     /// Tickets are being handed out.
@@ -123,24 +91,20 @@ pub fn run(
     let source = scan.source.take().ok_or_else(|| {
         Failure::new(Kind::Config, "the scan's source has been taken by another run")
     })?;
-    let mut common = Common::default();
-    for (head, data) in &scan.arrays {
-        if let Some(name) = head.name.strip_prefix("common.") {
-            let array = ptystream_common::frame::Array {
-                dtype: head.dtype,
-                shape: head.shape.clone(),
-                data: data.clone(),
-            };
-            common.other.insert(name.to_owned(), array);
-        }
-    }
-    let reader = Reader::start(source, common)
+    let reader = Reader::start(source, scan.common())
         .map_err(|e| Failure::new(Kind::Aborted, format!("cannot start a thread: {e}")))?;
     let measuring = scan.needs_center();
+    if !scan.plan.workers_read {
+        tracing::info!(
+            budget_bytes = pipeline.producer_memory_bytes,
+            tickets = scan.cut(pipeline).max_outstanding,
+            "pixels under way at most"
+        );
+    }
     let now = Instant::now();
     let mut producer = Producer {
-        dispatcher: Dispatcher::new(cut(&scan, pipeline), scan.num_frames),
-        phase: if measuring { Phase::Measuring(BTreeMap::new()) } else { Phase::Opening },
+        dispatcher: Dispatcher::new(scan.cut(pipeline), scan.num_frames),
+        phase: if measuring { Phase::Measuring(Centers::default()) } else { Phase::Opening },
         scan,
         pipeline: pipeline.clone(),
         hub,
@@ -167,26 +131,13 @@ pub fn run(
     producer.end(result)
 }
 
-fn cut(scan: &Scan, pipeline: &PipelineParams) -> Cut {
-    let batch = scan.plan.batch;
-    let max_outstanding = match scan.plan.workers_read {
-        true => usize::MAX,
-        false => {
-            let bytes = scan.plan.frame.bytes() as u64 * u64::from(batch);
-            (pipeline.producer_memory_bytes / bytes.max(1)).max(1) as usize
-        }
-    };
-    let frames_per_chunk = scan.plan.frames_per_chunk;
-    Cut { batch, frames_per_chunk, max_outstanding, orphan_grace: ORPHAN_GRACE }
-}
-
 impl Producer<'_> {
     fn work(&mut self) -> Result<SinkReport, Failure> {
         if matches!(self.phase, Phase::Measuring(_)) {
             // Only the first chunk is measured, and nothing of it goes to the sink.
             let n = u64::from(self.scan.plan.frames_per_chunk);
             let n = self.scan.num_frames.map_or(n, |all| n.min(all));
-            let cut = Cut { batch: 1, ..cut(&self.scan, &self.pipeline) };
+            let cut = Cut { batch: 1, ..self.scan.cut(&self.pipeline) };
             self.dispatcher = Dispatcher::new(cut, Some(n));
             let actions = self.dispatcher.opened(n, &IndexSet::new());
             self.act(actions)?;
@@ -350,37 +301,29 @@ impl Producer<'_> {
         centers: Vec<Option<[f64; 2]>>,
     ) -> Result<(), Failure> {
         let Phase::Measuring(measured) = &mut self.phase else { return Ok(()) };
-        for (index, center) in range.iter().zip(centers) {
-            measured.entry(index.0).or_insert(center);
-        }
+        measured.add(range, centers);
         self.measured()
     }
 
     /// Goes on once every frame of the first chunk is measured or a gap.
     fn measured(&mut self) -> Result<(), Failure> {
         let Phase::Measuring(measured) = &self.phase else { return Ok(()) };
-        let mut known = self.dispatcher.gaps().clone();
-        for &index in measured.keys() {
-            known.insert(index, index + 1);
-        }
+        let known = measured.known_with(self.dispatcher.gaps());
         let watermark = known.first_missing(0);
         let actions = self.dispatcher.state(watermark, &known);
         if !self.dispatcher.is_complete() {
             return self.act(actions);
         }
-        let centers: Vec<[f64; 2]> = measured.values().flatten().copied().collect();
-        if centers.is_empty() {
-            return Err(Failure::new(
+        let mean = measured.mean().ok_or_else(|| {
+            Failure::new(
                 Kind::Input,
                 "the automatic centre cannot be found: no frame of the first chunk has any \
                  counts; give data.center = [row, column]",
-            ));
-        }
-        let count = centers.len() as f64;
-        let mean = [0, 1].map(|axis| centers.iter().map(|c| c[axis]).sum::<f64>() / count);
+            )
+        })?;
         tracing::info!(row = mean[0], column = mean[1], "centre measured");
         self.scan.set_center(Some(mean)).map_err(|e| Failure::from(&e))?;
-        self.dispatcher = Dispatcher::new(cut(&self.scan, &self.pipeline), self.scan.num_frames);
+        self.dispatcher = Dispatcher::new(self.scan.cut(&self.pipeline), self.scan.num_frames);
         let gaps: Vec<u64> = self.gaps.keys().copied().collect();
         for index in gaps {
             self.dispatcher.declare_gap(IndexRange::new(index, 1));
@@ -571,16 +514,7 @@ impl Producer<'_> {
             () if late(self.worker_missing_since) => ("worker", "ptystream worker --producer"),
             () => return Ok(()),
         };
-        Err(Failure::new(
-            Kind::Peer,
-            format!(
-                "no {what} at {} for {} s; start one with `{command} {}`, or wait longer with \
-                 --set pipeline.peer_timeout_secs=...",
-                self.hub.address,
-                limit.as_secs_f64(),
-                self.hub.address
-            ),
-        ))
+        Err(error::missing(what, command, &self.hub.address, limit))
     }
 
     fn show(&mut self) {
@@ -621,29 +555,16 @@ impl Producer<'_> {
             };
             self.send(peer, body);
         }
-        let deadline = Instant::now() + GOODBYE;
-        while !waiting.is_empty() {
-            match self.hub.events.recv_deadline(deadline) {
-                Ok(HubEvent::Gone(peer)) => waiting.retain(|p| *p != peer),
-                Ok(HubEvent::Message(peer, message)) => match message.header.body {
-                    Body::Bye => waiting.retain(|p| *p != peer),
-                    Body::Hello { .. } => {
-                        // Too late for this scan: told so, or it would wait for ever.
-                        let body = match &result {
-                            Ok(_) => Body::EndOfScan { expected, gaps: IndexSet::new() },
-                            Err(failure) => Body::Stop(failure.clone()),
-                        };
-                        self.send(peer, body);
-                    }
-                    _ => {}
+        wait_for_goodbyes(&self.hub, waiting, |peer| {
+            // Too late for this scan: told so, or it would wait for ever.
+            self.send(
+                peer,
+                match &result {
+                    Ok(_) => Body::EndOfScan { expected, gaps: IndexSet::new() },
+                    Err(failure) => Body::Stop(failure.clone()),
                 },
-                Ok(HubEvent::Unreadable(..)) => {}
-                Err(_) => {
-                    tracing::debug!(peers = waiting.len(), "no goodbye in time");
-                    break;
-                }
-            }
-        }
+            );
+        });
         self.hub.tx.close();
         let counts = self.dispatcher.counts();
         if !self.reader.join() {
@@ -656,5 +577,25 @@ impl Producer<'_> {
             origins: self.origins,
             elapsed_secs: self.start.elapsed().as_secs_f64(),
         })
+    }
+}
+
+/// Waits until all of `waiting` said goodbye or are gone, but not for ever; `late` answers a Hello.
+fn wait_for_goodbyes(hub: &Hub, mut waiting: Vec<PeerId>, late: impl Fn(PeerId)) {
+    let deadline = Instant::now() + GOODBYE;
+    while !waiting.is_empty() {
+        match hub.events.recv_deadline(deadline) {
+            Ok(HubEvent::Gone(peer)) => waiting.retain(|p| *p != peer),
+            Ok(HubEvent::Message(peer, message)) => match message.header.body {
+                Body::Bye => waiting.retain(|p| *p != peer),
+                Body::Hello { .. } => late(peer),
+                _ => {}
+            },
+            Ok(HubEvent::Unreadable(..)) => {}
+            Err(_) => {
+                tracing::debug!(peers = waiting.len(), "no goodbye in time");
+                return;
+            }
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! Everything that can be wrong is found here: files, shapes, positions, geometry, memory. What
 //! workers and sink need to know of the scan is put together here too.
 
+use crate::dispatch::Cut;
 use crate::error::ProducerError;
 use bytes::Bytes;
 use ptystream_common::dtype::Dtype;
@@ -14,15 +15,19 @@ use ptystream_common::message::{
     Announce, ArrayHead, Body, Message, PreparePlan, PreparedForm, Stamp, WeightsFrom,
 };
 use ptystream_common::params::{Compat, DataParams, LoadParallel, PipelineParams};
-use ptystream_common::source::{Recorded, Registry, Source, SourceSpec};
+use ptystream_common::source::{Common, Recorded, Registry, Source, SourceSpec};
 use ptystream_common::value::{NumArray, Value};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Raised when the same input and parameters give other bytes than before.
 const KERNEL_VERSION: u32 = 1;
 
 /// Frames of a chunk where the user says nothing and memory allows.
 const FRAMES_PER_CHUNK: u64 = 40;
+
+/// How long tickets of a worker that said goodbye may take to be accepted.
+const ORPHAN_GRACE: Duration = Duration::from_secs(5);
 
 /// How many frames are tried before the scan is given up as unreadable.
 const FIRST_FRAMES: u64 = 10;
@@ -196,6 +201,33 @@ impl Scan {
     pub fn positions_of(&self, range: std::ops::Range<u64>) -> Option<Vec<[f64; 2]>> {
         let positions = self.positions.as_ref()?;
         positions.yx.get(range.start as usize..range.end as usize).map(<[_]>::to_vec)
+    }
+
+    /// Tells how the scan is cut into tickets, and how many of them fit into the producer's memory.
+    pub fn cut(&self, pipeline: &PipelineParams) -> Cut {
+        let batch = self.plan.batch;
+        let max_outstanding = match self.plan.workers_read {
+            true => usize::MAX,
+            false => {
+                let bytes = self.plan.frame.bytes() as u64 * u64::from(batch);
+                (pipeline.producer_memory_bytes / bytes.max(1)).max(1) as usize
+            }
+        };
+        let frames_per_chunk = self.plan.frames_per_chunk;
+        Cut { batch, frames_per_chunk, max_outstanding, orphan_grace: ORPHAN_GRACE }
+    }
+
+    /// Returns what the source's `correct` needs.
+    pub fn common(&self) -> Common {
+        let mut common = Common::default();
+        for (head, data) in &self.arrays {
+            if let Some(name) = head.name.strip_prefix("common.") {
+                let (dtype, shape) = (head.dtype, head.shape.clone());
+                let array = Array { dtype, shape, data: data.clone() };
+                common.other.insert(name.to_owned(), array);
+            }
+        }
+        common
     }
 
     /// Makes the message from which workers learn how to prepare.
