@@ -4,7 +4,7 @@
 use bytes::{Bytes, BytesMut};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use ptystream_common::codec::Encoding;
-use ptystream_common::error::Failure;
+use ptystream_common::error::{Failure, Kind};
 use ptystream_common::index::{Index, IndexRange};
 use ptystream_common::link::PeerId;
 use ptystream_common::message::PixelsHead;
@@ -62,7 +62,10 @@ pub struct Reader {
 
 impl Reader {
     /// Starts the thread.
-    pub fn start(mut source: Box<dyn Source>, common: Common) -> std::io::Result<Self> {
+    ///
+    /// # Errors
+    /// If the operating system gives no thread.
+    pub fn start(mut source: Box<dyn Source>, common: Common) -> Result<Self, Failure> {
         let (jobs, inbox) = unbounded::<Job>();
         let (out, done) = unbounded();
         let thread = std::thread::Builder::new().name("read".into()).spawn(move || {
@@ -83,7 +86,9 @@ impl Reader {
                     return;
                 }
             }
-        })?;
+        });
+        let thread = thread
+            .map_err(|e| Failure::new(Kind::Aborted, format!("cannot start a thread: {e}")))?;
         Ok(Self { jobs, done, thread })
     }
 

@@ -91,8 +91,7 @@ pub fn run(
     let source = scan.source.take().ok_or_else(|| {
         Failure::new(Kind::Config, "the scan's source has been taken by another run")
     })?;
-    let reader = Reader::start(source, scan.common())
-        .map_err(|e| Failure::new(Kind::Aborted, format!("cannot start a thread: {e}")))?;
+    let reader = Reader::start(source, scan.common())?;
     let measuring = scan.needs_center();
     if !scan.plan.workers_read {
         tracing::info!(
