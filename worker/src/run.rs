@@ -267,7 +267,11 @@ impl Worker {
             Failure::new(Kind::Config, ptystream_common::error::chain(&e))
         };
         let mut preparer = Preparer::new(&plan, &arrays).map_err(config)?;
-        let common_weights = preparer.common_weights().map_err(config)?;
+        // While the centre is being measured nothing goes to the sink.
+        let common_weights = match plan.geometry {
+            Some(_) => preparer.common_weights().map_err(config)?,
+            None => None,
+        };
         self.work = Some(Work { plan, stamp, preparer, source, common, common_weights });
         self.send_common_weights();
         self.want(self.args.window);
