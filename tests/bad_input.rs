@@ -119,7 +119,7 @@ fn frames_that_are_damaged_in_mid_scan_become_gaps_that_everything_lists() {
         assert_eq!(gaps.as_array().map(Vec::len), Some(1), "{gaps}");
         let shown = desk.run("inspect out.ptyd").out;
         assert!(shown.contains("state: complete: 4 chunks, 10 frames, 1 gaps"), "{shown}");
-        assert!(shown.contains(why), "{shown}");
+        assert!(shown.contains("  gap 4: frame 4: ") && shown.contains(why), "{shown}");
         let file = PtydFile::open(&desk.at("out.ptyd")).expect("a file");
         let sum = |path: &str| -> Vec<f64> {
             let all = file.array(path).expect("frames").to_f64();
@@ -189,7 +189,7 @@ fn positions_are_refused_by_file_and_line() {
     {
         let desk = folder();
         edit_positions(&desk, "4e-6 -4e-6", wrong);
-        refused(&desk, "", 3, &["positions.txt:5", why, "metres"]);
+        refused(&desk, "", 3, &["positions.txt:5", why, "correct that line"]);
     }
 }
 
