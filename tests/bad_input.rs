@@ -104,7 +104,7 @@ fn frames_that_are_damaged_in_mid_scan_become_gaps_that_everything_lists() {
         (whole[..whole.len() - 100].to_vec(), "is truncated", "data", 3),
         (npy(4, "|O", false, [ROWS, COLS]), "pickled Python objects", "None", 2),
         (npy(4, "<u2", false, [ROWS, COLS + 1]), "uint16 [24, 21], but the scan's", "all", 3),
-        (npy(4, "<u4", false, [12, COLS]), "frames of one scan are alike", "None", 1),
+        (npy(4, "<i2", false, [ROWS, COLS]), "int16 [24, 20], but the scan's", "None", 1),
     ] {
         let desk = folder();
         std::fs::write(desk.at("raw/ccd/0004.npy"), bad).expect("a frame");
