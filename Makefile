@@ -5,10 +5,10 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 PTYSTREAM := $(TARGET)/release/ptystream
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fmt bench build venv setup clean
+.PHONY: help demo test test-long lint fmt bench build venv setup clean
 
 help: ## Lists the targets.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: build ## Simulates a scan, prepares it, and shows what came out.
 	@mkdir -p out
@@ -18,6 +18,9 @@ demo: build ## Simulates a scan, prepares it, and shows what came out.
 
 test: venv ## Runs all tests and lints; the last line counts them.
 	@tests/tools/test.sh $(VENV)
+
+test-long: venv ## As test, with scans of full length (20,000 frames) where memory is measured.
+	@PTYSTREAM_LONG=1 tests/tools/test.sh $(VENV)
 
 lint: setup ## Checks format, clippy and documentation.
 	@tests/tools/lint.sh

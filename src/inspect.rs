@@ -12,6 +12,9 @@ use std::path::Path;
 /// Items of an array that are shown.
 const SHOWN: usize = 6;
 
+/// Gaps that are listed.
+const GAPS_SHOWN: usize = 20;
+
 /// Whether `PtydScan` can read a file, and how it would get on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Verdict {
@@ -55,6 +58,14 @@ pub fn inspect(path: &Path) -> Result<String, PtydError> {
         let _ = writeln!(text, "  note: {remark}");
     }
     let _ = writeln!(text, "state: {}", state(&file));
+    let gaps = file.record().map(|r| r.gaps).unwrap_or_default();
+    for (range, why) in gaps.iter().take(GAPS_SHOWN) {
+        let _ = writeln!(text, "  gap {range}: {why}");
+    }
+    if gaps.len() > GAPS_SHOWN {
+        let more = gaps.len() - GAPS_SHOWN;
+        let _ = writeln!(text, "  and {more} more, in /ptystream/gaps");
+    }
     Ok(text)
 }
 

@@ -1,6 +1,8 @@
 //! Raw data and configurations as a new user gets them wrong: each has its exit code and a text
 //! that names the place and the cure, and no file pretends to be whole.
 
+#![allow(clippy::print_stdout, reason = "a skipped test says so there")]
+
 mod support;
 
 use ptystream_common::dtype::Dtype;
@@ -104,7 +106,7 @@ fn frames_that_are_damaged_in_mid_scan_become_gaps_that_everything_lists() {
         (whole[..whole.len() - 100].to_vec(), "is truncated", "data", 3),
         (npy(4, "|O", false, [ROWS, COLS]), "pickled Python objects", "None", 2),
         (npy(4, "<u2", false, [ROWS, COLS + 1]), "uint16 [24, 21], but the scan's", "all", 3),
-        (npy(4, "<u4", false, [12, COLS]), "frames of one scan are alike", "None", 1),
+        (npy(4, "<i2", false, [ROWS, COLS]), "int16 [24, 20], but the scan's", "None", 1),
     ] {
         let desk = folder();
         std::fs::write(desk.at("raw/ccd/0004.npy"), bad).expect("a frame");
@@ -119,7 +121,7 @@ fn frames_that_are_damaged_in_mid_scan_become_gaps_that_everything_lists() {
         assert_eq!(gaps.as_array().map(Vec::len), Some(1), "{gaps}");
         let shown = desk.run("inspect out.ptyd").out;
         assert!(shown.contains("state: complete: 4 chunks, 10 frames, 1 gaps"), "{shown}");
-        assert!(shown.contains(why), "{shown}");
+        assert!(shown.contains("  gap 4: frame 4: ") && shown.contains(why), "{shown}");
         let file = PtydFile::open(&desk.at("out.ptyd")).expect("a file");
         let sum = |path: &str| -> Vec<f64> {
             let all = file.array(path).expect("frames").to_f64();
@@ -189,7 +191,7 @@ fn positions_are_refused_by_file_and_line() {
     {
         let desk = folder();
         edit_positions(&desk, "4e-6 -4e-6", wrong);
-        refused(&desk, "", 3, &["positions.txt:5", why, "metres"]);
+        refused(&desk, "", 3, &["positions.txt:5", why, "correct that line"]);
     }
 }
 
@@ -357,27 +359,33 @@ fn a_read_only_disk_is_named() {
 fn a_full_disk_keeps_whole_chunks_and_the_same_command_goes_on() {
     let desk = Desk::new();
     let at = desk.at("disk");
-    let Some(disk) = Disk::mount(&at, "size=8m") else { return };
+    let Some(disk) = Disk::mount(&at, "size=32m") else { return };
     for save in ["link", "append", "merge"] {
         desk.moonflower(
             "a",
             60,
-            &format!("shape = 64\nsave = '{save}'"),
+            &format!("shape = 96\nsave = '{save}'"),
             "compression = 'none'\nlive = true\nparts_linger_secs = 0",
         );
         let want = format!("{save}.ptyd");
         desk.run(&format!("run a.toml --quiet --set data.dfile={want}")).must(0, &[]);
-        disk.remount("size=1700k");
+        disk.remount("size=2600k");
         let command = "run a.toml --quiet --set data.dfile=disk/a.ptyd";
         let words = ["disk/a.ptyd", "disk is full", "bytes, ", "are free", "make room"];
         desk.run(command).must(6, &words);
-        let shown = desk.run("inspect disk/a.ptyd");
-        assert!(shown.out.contains("state: incomplete: "), "{shown:#?}");
-        let parts = desk.names("disk").len();
-        assert!(parts > 0);
+        // Chunks that were whole are there, unfinished ones are not, and nothing looks complete.
+        let names: Vec<String> = std::fs::read_dir(&at)
+            .expect("the disk")
+            .map(|e| e.expect("an entry").file_name().to_string_lossy().into_owned())
+            .collect();
+        assert!(names.iter().any(|n| n == "a.ptyd.part000"), "{names:?}");
+        if names.iter().any(|n| n == "a.ptyd") {
+            let shown = desk.run("inspect disk/a.ptyd");
+            assert!(shown.out.contains("state: incomplete: "), "{shown:#?}");
+        }
         // Still full: the same again, and nothing is lost.
         desk.run(command).must(6, &words);
-        disk.remount("size=8m");
+        disk.remount("size=32m");
         let said = desk.run(command);
         said.must(0, &[]);
         assert!(said.out.contains("from an earlier run"), "{}", said.out);

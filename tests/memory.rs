@@ -2,6 +2,8 @@
 //!
 //! 5,000 frames by default; with `PTYSTREAM_LONG=1`, as `make test-long` sets it, 20,000.
 
+#![allow(clippy::print_stdout, reason = "the figures are shown")]
+
 mod support;
 
 use std::time::{Duration, Instant};

@@ -223,12 +223,15 @@ fn a_sink_that_was_killed_goes_on_when_it_is_started_again() {
 
 #[test]
 fn whoever_ends_tells_the_others_why() {
-    for (who, signal) in [("producer", "TERM"), ("sink", "TERM"), ("producer", "KILL")] {
+    for (who, signal) in
+        [("producer", "TERM"), ("sink", "TERM"), ("producer", "KILL"), ("sink", "KILL")]
+    {
         let desk = Desk::new();
         long(&desk, "a");
         let (p, s) = (desk.ipc("p"), desk.ipc("s"));
-        let producer = desk.start("producer", &format!("producer a.toml --quiet --bind {p}"));
-        let timeout = "--peer-timeout 1.5";
+        let producer = "producer a.toml --quiet --set pipeline.peer_timeout_secs=4";
+        let producer = desk.start("producer", &format!("{producer} --bind {p}"));
+        let timeout = "--peer-timeout 4";
         let sink = desk.start("sink", &format!("sink --producer {p} --bind {s} {timeout}"));
         let worker = desk.start("w", &format!("worker --producer {p} --sink {s} {timeout}"));
         desk.wait_for("a.ptyd.part002");
@@ -237,7 +240,7 @@ fn whoever_ends_tells_the_others_why() {
         let said = ended.end();
         for role in [other, worker] {
             match signal {
-                "KILL" => role.end().must(4, &["no producer at ipc://"]),
+                "KILL" => role.end().must(4, &[&format!("no {who} at ipc://")]),
                 _ => role.end().must(7, &[&format!("the {who} was interrupted by a signal")]),
             }
         }

@@ -176,12 +176,15 @@ fn write(
                 Ok(())
             }
             Job::Abandon => {
+                drop(writer);
                 pass(closed, Part::Abandon);
                 return busy;
             }
         };
         busy += begun.elapsed();
         if let Err(error) = done {
+            // Unfinished parts go first: on a full disk what is whole needs their room.
+            drop(writer);
             tell(events, DiskEvent::Failed(error));
             pass(closed, Part::Abandon);
             return busy;

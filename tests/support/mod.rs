@@ -1,4 +1,5 @@
 //! Runs the real program in a folder of its own, and waits for what it does.
+#![allow(clippy::print_stdout, reason = "a skipped test says so there")]
 #![allow(dead_code, reason = "each test program uses a part")]
 
 use ptystream::compare::{CompareOptions, compare};

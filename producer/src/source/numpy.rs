@@ -303,8 +303,8 @@ fn number(path: &Path, line: usize, what: &str, word: &str) -> Result<f64, Sourc
     let wrong = |text: &str| {
         SourceError::input(format!("'{}:{line}': {what} '{word}' {text}", path.display()))
     };
-    let value: f64 = word.parse().map_err(|_| wrong("is not a number; give it in metres"))?;
-    if value.is_finite() { Ok(value) } else { Err(wrong("is not finite; give it in metres")) }
+    let value: f64 = word.parse().map_err(|_| wrong("is not a number; correct that line"))?;
+    if value.is_finite() { Ok(value) } else { Err(wrong("is not finite; correct that line")) }
 }
 
 fn read_positions(path: &Path) -> Result<Vec<Point>, SourceError> {

@@ -51,7 +51,8 @@ fn put<T: Pixel>(
     convert: impl Fn(f64) -> T,
     beyond: impl Fn(f64) -> bool,
 ) -> (Bytes, u64) {
-    let mut out = Vec::with_capacity(size_of_val(intensity));
+    // Exact: frames that are repeated are kept, with whatever they have reserved.
+    let mut out = Vec::with_capacity(intensity.len() * size_of::<T>());
     let mut saturated = 0;
     for &v in intensity {
         saturated += u64::from(beyond(v));
