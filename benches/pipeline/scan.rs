@@ -39,7 +39,7 @@ const fn case(corrected: bool, arithmetic: &'static str, compression: &'static s
     Case { corrected, arithmetic, dtype, compression }
 }
 
-pub const CASES: &[Case] = &[
+pub static CASES: &[Case] = &[
     case(false, "exact", "none"),
     case(true, "exact", "none"),
     case(true, "fast", "none"),
