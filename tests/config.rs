@@ -141,7 +141,7 @@ fn higher_layers_win_and_every_value_knows_its_origin() {
     let args = ConfigArgs {
         file: Some(file.clone()),
         env: true,
-        ..sets(&["data.energy=9", "pipeline.on_gap=skip", "data.intensities.key=entry/data"])
+        ..sets(&["data.energy=9", "pipeline.on_gap=fail", "data.intensities.key=entry/data"])
     };
     let variables = [
         ("PTYSTREAM_DATA__ENERGY", "8.0"),

@@ -10,6 +10,8 @@ set -u
 venv=${1:?usage: test.sh VENV}
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/../.." || exit 1
+# Cargo runs tests in their crate's folder.
+case "$venv" in /*) ;; *) venv="$PWD/$venv" ;; esac
 scratch=$(mktemp -d) || exit 1
 trap 'rm -rf "$scratch"' EXIT
 trap 'exit 130' INT

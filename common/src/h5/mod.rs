@@ -3,7 +3,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`read`] | typed reads, raw chunks, attributes of files that others wrote |
-//! | [`write`] | files, texts, attributes and small arrays as h5py writes them; copies |
+//! | [`mod@write`] | files, texts, attributes and small arrays as h5py writes them; copies |
 //! | [`raw`] | the C calls that the safe crate does not offer |
 
 pub mod raw;

@@ -6,12 +6,12 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | [`data`] | the pass over a frame's rows |
-//! | [`correct`] | dark and flat |
-//! | [`invalid`] | invalid raw values |
-//! | [`image`], [`rebin`] | where pixels go |
-//! | [`weights`] | masks |
-//! | [`convert`], [`pixel`], [`buffer`] | types and memory |
+//! | `data` | the pass over a frame's rows |
+//! | `correct` | dark and flat |
+//! | `invalid` | invalid raw values |
+//! | `image`, `rebin` | where pixels go |
+//! | `weights` | masks |
+//! | `convert`, `pixel`, `buffer` | types and memory |
 
 pub(crate) mod buffer;
 pub(crate) mod convert;
