@@ -22,9 +22,13 @@ pub enum Way {
     Processes,
 }
 
-/// Keys of `info` that are not ptypy's value: our own name and paths, and keys that ptypy's base
-/// class does not have.
+/// Keys of `info` that are not ptypy's: our own name and paths, and keys that ptypy's base class
+/// does not have.
 const INFO_OURS: [&str; 4] = ["name", "dfile", "case", "propagation"];
+/// Differences in `info` that are none of the value: the centre is always real, and a
+/// configuration in JSON knows no tuples.
+const INFO_TYPES: [&str; 2] =
+    ["/info/center: float64 [2] | int64 [2]", "attribute 'type': arraylist | arraytuple"];
 
 /// How a run ended.
 struct Ended {
@@ -45,6 +49,11 @@ pub fn run(case: &Case, trial: Trial, way: Way) -> Result<(), String> {
         Verdict::EqualTo(other) => case::find(other).unpack(&golden),
         _ => case.unpack(&golden),
     };
+    if OTHER_NAMES[1] == case.name {
+        // ptypy's links start at the folder in which it ran; HDF5 looks from the master's.
+        let sub = expected.parent().expect("the file is in a folder");
+        case::copy(sub, &sub.join("sub"));
+    }
     let before = case.json["preexisting"] == true;
     let earlier = temp.path().join("earlier");
     if before {
@@ -53,7 +62,7 @@ pub fn run(case: &Case, trial: Trial, way: Way) -> Result<(), String> {
     }
     let config = case.configure(temp.path(), trial.compat);
     let ended = match way {
-        Way::InProcess => in_process(&config, &ours),
+        Way::InProcess => in_process(&config, &ours, dfile),
         Way::Processes => processes(&config, &ours, matches!(trial.verdict, Verdict::Refused(..)))?,
     };
     let written = ours.join(dfile);
@@ -169,6 +178,7 @@ fn info(case: &Case, ours: &Path, golden: &Path) -> Result<(), String> {
         .iter()
         .filter(|d| !INFO_OURS.contains(&key(&d.place).as_str()))
         .map(ToString::to_string)
+        .filter(|text| !INFO_TYPES.iter().any(|known| text.ends_with(known)))
         .collect();
     if other.is_empty() { Ok(()) } else { Err(format!("ours | ptypy's\n{}", other.join("\n"))) }
 }
@@ -245,9 +255,14 @@ fn list(folder: &Path) -> Vec<String> {
     found
 }
 
-fn in_process(config: &Path, folder: &Path) -> Ended {
+fn in_process(config: &Path, folder: &Path, dfile: &str) -> Ended {
     let registry = source::registry();
-    let args = ConfigArgs { file: Some(config.to_owned()), ..ConfigArgs::default() };
+    let dfile = folder.join(dfile);
+    let args = ConfigArgs {
+        file: Some(config.to_owned()),
+        set: vec![format!("data.dfile={}", dfile.display())],
+        ..ConfigArgs::default()
+    };
     let around = Surroundings { folder: folder.to_owned(), variables: Vec::new() };
     let result =
         config::load_in(&args, &registry, &around).map_err(|e| Failure::from(&e)).and_then(
@@ -328,6 +343,8 @@ fn processes(config: &Path, folder: &Path, alone: bool) -> Result<Ended, String>
         if code != 0 {
             ended.code = ended.code.max(code);
             ended.text += &format!("{} ended with {code}: {}", role.name, role.said());
+            // The others would only wait for it.
+            break;
         }
     }
     Ok(ended)
