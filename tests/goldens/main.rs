@@ -1,4 +1,5 @@
-//! Every golden case end to end: in one process, and through producer, worker and sink over ipc.
+//! Every golden case and a real scan end to end: in one process, and through producer, worker and
+//! sink over ipc.
 //!
 //! This program is its own test harness, because it is also the roles that it starts: its sources
 //! include one that serves the goldens' raw frames as ptypy's classes did in Python. It is a role
@@ -7,6 +8,8 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod case;
+mod petra;
+mod roles;
 mod source;
 mod trial;
 mod verdict;
@@ -54,7 +57,7 @@ fn main() -> ExitCode {
     // Processes inherit the files that HDF5 has open when they start, so nothing is written in
     // this process while others are started.
     let (starting, staying): (Vec<&Test>, Vec<&Test>) =
-        tests.iter().partition(|t| t.name.contains(PROCESSES));
+        tests.iter().partition(|t| t.name.contains(PROCESSES) || t.name.starts_with("petra"));
     for group in [staying, starting] {
         let next = AtomicUsize::new(0);
         std::thread::scope(|scope| {
@@ -99,6 +102,27 @@ fn run(test: &Test, failed: &Mutex<Vec<String>>) {
 }
 
 fn tests() -> Vec<Test> {
+    goldens().into_iter().chain(real()).collect()
+}
+
+fn real() -> Vec<Test> {
+    let reads = [
+        ("run", petra::Reads::Run),
+        ("three_processes::the_worker_reads", petra::Reads::Worker),
+        ("three_processes::the_producer_reads", petra::Reads::Producer),
+    ];
+    let absent = petra::root().is_none();
+    let test = |(name, reads): (&str, petra::Reads)| Test {
+        name: format!("petra::{name}"),
+        run: match absent {
+            true => Err("../shared is absent".to_owned()),
+            false => Ok(Box::new(move || petra::run(reads))),
+        },
+    };
+    reads.into_iter().map(test).collect()
+}
+
+fn goldens() -> Vec<Test> {
     if case::root().is_none() {
         let reason = "../shared is absent".to_owned();
         return vec![Test { name: "goldens".into(), run: Err(reason) }];

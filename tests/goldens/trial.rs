@@ -1,17 +1,16 @@
 //! One run of a golden case, in this process or through three, and what came of it.
 
 use crate::case::{self, Case};
+use crate::roles::{self, Ended};
+use crate::source;
 use crate::verdict::{OTHER_NAMES, Trial, UNEVEN, Verdict};
-use crate::{ROLE, source};
 use ptystream::compare::{CompareOptions, Tolerance, compare};
 use ptystream::config::{self, ConfigArgs, Surroundings};
 use ptystream_common::error::Failure;
 use ptystream_common::ptyd::master::links;
 use ptystream_common::ptyd::read::PtydFile;
 use ptystream_common::shutdown::Shutdown;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::path::Path;
 
 /// Where a case runs.
 #[derive(Clone, Copy, PartialEq)]
@@ -29,12 +28,6 @@ const INFO_OURS: [&str; 4] = ["name", "dfile", "case", "propagation"];
 /// configuration in JSON knows no tuples.
 const INFO_TYPES: [&str; 2] =
     ["/info/center: float64 [2] | int64 [2]", "attribute 'type': arraylist | arraytuple"];
-
-/// How a run ended.
-struct Ended {
-    code: u8,
-    text: String,
-}
 
 /// Runs a case and holds what came of it against the verdict.
 pub fn run(case: &Case, trial: Trial, way: Way) -> Result<(), String> {
@@ -63,7 +56,9 @@ pub fn run(case: &Case, trial: Trial, way: Way) -> Result<(), String> {
     let config = case.configure(temp.path(), trial.compat);
     let ended = match way {
         Way::InProcess => in_process(&config, &ours, dfile),
-        Way::Processes => processes(&config, &ours, matches!(trial.verdict, Verdict::Refused(..)))?,
+        Way::Processes => {
+            through_processes(&config, &ours, matches!(trial.verdict, Verdict::Refused(..)))?
+        }
     };
     let written = ours.join(dfile);
     let merged = case.json["pars"]["save"] == "merge";
@@ -276,76 +271,9 @@ fn in_process(config: &Path, folder: &Path, dfile: &str) -> Ended {
     }
 }
 
-/// A role that does not outlive its test.
-struct Role {
-    name: &'static str,
-    child: Child,
-    log: PathBuf,
-}
-
-impl Role {
-    fn start(name: &'static str, folder: &Path, args: &[&str]) -> Result<Self, String> {
-        let log = folder.with_file_name(format!("{name}.log"));
-        let file = std::fs::File::create(&log).map_err(|e| e.to_string())?;
-        let child = Command::new(std::env::current_exe().map_err(|e| e.to_string())?)
-            .env(ROLE, "1")
-            .arg(name)
-            .args(args)
-            .current_dir(folder)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(file)
-            .spawn()
-            .map_err(|e| format!("{name}: {e}"))?;
-        Ok(Self { name, child, log })
-    }
-
-    fn wait(&mut self, deadline: Instant) -> Result<u8, String> {
-        loop {
-            if let Some(status) = self.child.try_wait().map_err(|e| e.to_string())? {
-                return Ok(status.code().map_or(255, |c| c as u8));
-            }
-            if Instant::now() > deadline {
-                return Err(format!("{} does not end:\n{}", self.name, self.said()));
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-
-    fn said(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap_or_default()
-    }
-}
-
-impl Drop for Role {
-    fn drop(&mut self) {
-        // Both fail only where it has ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Runs the three roles; `alone`: the producer only, which is to end before it needs another.
-fn processes(config: &Path, folder: &Path, alone: bool) -> Result<Ended, String> {
-    let deadline = Instant::now() + Duration::from_secs(120);
-    let at = |name: &str| format!("ipc://{}", folder.with_file_name(name).display());
-    let (tickets, results) = (at("p"), at("s"));
-    let config = config.to_string_lossy().into_owned();
-    let producer = ["--quiet", "--bind", &tickets, &config];
-    let mut roles = vec![Role::start("producer", folder, &producer)?];
-    if !alone {
-        roles.push(Role::start("sink", folder, &["--producer", &tickets, "--bind", &results])?);
-        roles.push(Role::start("worker", folder, &["--producer", &tickets, "--sink", &results])?);
-    }
-    let mut ended = Ended { code: 0, text: String::new() };
-    for role in &mut roles {
-        let code = role.wait(deadline)?;
-        if code != 0 {
-            ended.code = ended.code.max(code);
-            ended.text += &format!("{} ended with {code}: {}", role.name, role.said());
-            // The others would only wait for it.
-            break;
-        }
-    }
-    Ok(ended)
+/// Runs the roles of this very program; `alone`: the producer only, which is to end before it
+/// needs another.
+fn through_processes(config: &Path, folder: &Path, alone: bool) -> Result<Ended, String> {
+    let program = std::env::current_exe().map_err(|e| e.to_string())?;
+    roles::run(&program, &[config.as_os_str()], folder, alone)
 }
