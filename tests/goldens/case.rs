@@ -105,7 +105,8 @@ impl Case {
     /// Returns the names of the files that ptypy left, without `.gz`, sorted.
     pub fn files(&self) -> Vec<String> {
         let names = self.json["files"].as_array().unwrap();
-        let mut names: Vec<String> = names.iter().map(|f| f.as_str().unwrap().to_owned()).collect();
+        let plain = |f: &Json| f.as_str().unwrap().trim_end_matches(".gz").to_owned();
+        let mut names: Vec<String> = names.iter().map(plain).collect();
         names.sort();
         names
     }
@@ -152,7 +153,7 @@ impl Case {
     }
 
     fn write_hdf5(&self, folder: &Path) -> PathBuf {
-        let path = folder.join("input.h5");
+        let path = folder.join("writing.h5");
         let mut arrays: Vec<(&str, Array)> = Vec::new();
         for key in ["data", "weight2d", "dark", "flat"] {
             arrays.extend(self.raw(key).map(|a| (key, a)));
@@ -167,7 +168,11 @@ impl Case {
         let mut writer = PlainWriter::create(&path, &[], &[]).unwrap();
         writer.add(&arrays).unwrap();
         writer.close().unwrap();
-        path
+        // A copy: a process that another test starts at this moment inherits the written file
+        // as HDF5 opened it, with its lock.
+        let copy = folder.join("input.h5");
+        std::fs::copy(&path, &copy).unwrap();
+        copy
     }
 }
 
@@ -182,10 +187,12 @@ fn theory(text: &str) -> Json {
     Json::Array(pairs.take(rows.unwrap_or(usize::MAX)).collect())
 }
 
-fn copy(from: &Path, to: &Path) {
+/// Copies a folder, unpacking what is packed and leaving out what is JSON.
+pub fn copy(from: &Path, to: &Path) {
+    let paths: Vec<PathBuf> =
+        std::fs::read_dir(from).unwrap().map(|entry| entry.unwrap().path()).collect();
     std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
+    for path in paths {
         let name = path.file_name().unwrap().to_str().unwrap();
         if path.is_dir() {
             copy(&path, &to.join(name));

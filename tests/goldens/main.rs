@@ -1,4 +1,5 @@
-//! Every golden case end to end: in one process, and through producer, worker and sink over ipc.
+//! Every golden case and a real scan end to end: in one process, and through producer, worker and
+//! sink over ipc.
 //!
 //! This program is its own test harness, because it is also the roles that it starts: its sources
 //! include one that serves the goldens' raw frames as ptypy's classes did in Python. It is a role
@@ -7,6 +8,8 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod case;
+mod petra;
+mod roles;
 mod source;
 mod trial;
 mod verdict;
@@ -23,6 +26,9 @@ const ROLE: &str = "PTYSTREAM_GOLDENS_ROLE";
 
 /// Most tests that run at a time: they wait for each other's processes more than they compute.
 const AT_ONCE: usize = 4;
+
+/// In the names of tests that run through three processes.
+const PROCESSES: &str = "three_processes";
 
 type Run = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
 
@@ -46,30 +52,24 @@ fn main() -> ExitCode {
     }
     println!("\nrunning {} tests", tests.len());
     let started = std::time::Instant::now();
-    let (next, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let failed = Mutex::new(Vec::new());
     let left_out = tests.iter().filter(|t| t.run.is_err()).count();
-    std::thread::scope(|scope| {
-        for _ in 0..AT_ONCE {
-            scope.spawn(|| {
-                while let Some(test) = tests.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let name = &test.name;
-                    let run = match &test.run {
-                        Ok(run) => run,
-                        Err(reason) => {
-                            println!("test {name} ... ignored, {reason}");
-                            continue;
-                        }
-                    };
-                    let result = catch_unwind(AssertUnwindSafe(run))
-                        .unwrap_or_else(|_| Err("it panicked, as said above".into()));
-                    println!("test {name} ... {}", if result.is_ok() { "ok" } else { "FAILED" });
-                    if let Err(text) = result {
-                        failed.lock().unwrap().push(format!("---- {name} stdout ----\n{text}\n"));
+    // Processes inherit the files that HDF5 has open when they start, so nothing is written in
+    // this process while others are started.
+    let (starting, staying): (Vec<&Test>, Vec<&Test>) =
+        tests.iter().partition(|t| t.name.contains(PROCESSES) || t.name.starts_with("petra"));
+    for group in [staying, starting] {
+        let next = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..AT_ONCE {
+                scope.spawn(|| {
+                    while let Some(test) = group.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        run(test, &failed);
                     }
-                }
-            });
-        }
-    });
+                });
+            }
+        });
+    }
     let failed = failed.into_inner().unwrap();
     if !failed.is_empty() {
         println!("\nfailures:\n\n{}", failed.join("\n"));
@@ -85,7 +85,44 @@ fn main() -> ExitCode {
     ExitCode::from(if failed.is_empty() { 0 } else { 101 })
 }
 
+fn run(test: &Test, failed: &Mutex<Vec<String>>) {
+    let name = &test.name;
+    let result = match &test.run {
+        Err(reason) => {
+            println!("test {name} ... ignored, {reason}");
+            return;
+        }
+        Ok(run) => catch_unwind(AssertUnwindSafe(run))
+            .unwrap_or_else(|_| Err("it panicked, as said above".into())),
+    };
+    println!("test {name} ... {}", if result.is_ok() { "ok" } else { "FAILED" });
+    if let Err(text) = result {
+        failed.lock().unwrap().push(format!("---- {name} stdout ----\n{text}\n"));
+    }
+}
+
 fn tests() -> Vec<Test> {
+    goldens().into_iter().chain(real()).collect()
+}
+
+fn real() -> Vec<Test> {
+    let reads = [
+        ("run", petra::Reads::Run),
+        ("three_processes::the_worker_reads", petra::Reads::Worker),
+        ("three_processes::the_producer_reads", petra::Reads::Producer),
+    ];
+    let absent = petra::root().is_none();
+    let test = |(name, reads): (&str, petra::Reads)| Test {
+        name: format!("petra::{name}"),
+        run: match absent {
+            true => Err("../shared is absent".to_owned()),
+            false => Ok(Box::new(move || petra::run(reads))),
+        },
+    };
+    reads.into_iter().map(test).collect()
+}
+
+fn goldens() -> Vec<Test> {
     if case::root().is_none() {
         let reason = "../shared is absent".to_owned();
         return vec![Test { name: "goldens".into(), run: Err(reason) }];
@@ -94,7 +131,7 @@ fn tests() -> Vec<Test> {
         name: "goldens::deviations_are_documented".into(),
         run: Ok(Box::new(documented)),
     }];
-    for (way, prefix) in [(Way::InProcess, "in_process"), (Way::Processes, "three_processes")] {
+    for (way, prefix) in [(Way::InProcess, "in_process"), (Way::Processes, PROCESSES)] {
         for case in case::all() {
             let waiting = verdict::WAITING.iter().find(|w| w.0 == case.name);
             if let Some((_, reason)) = waiting {

@@ -1,17 +1,16 @@
 //! One run of a golden case, in this process or through three, and what came of it.
 
 use crate::case::{self, Case};
+use crate::roles::{self, Ended};
+use crate::source;
 use crate::verdict::{OTHER_NAMES, Trial, UNEVEN, Verdict};
-use crate::{ROLE, source};
 use ptystream::compare::{CompareOptions, Tolerance, compare};
 use ptystream::config::{self, ConfigArgs, Surroundings};
 use ptystream_common::error::Failure;
 use ptystream_common::ptyd::master::links;
 use ptystream_common::ptyd::read::PtydFile;
 use ptystream_common::shutdown::Shutdown;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::path::Path;
 
 /// Where a case runs.
 #[derive(Clone, Copy, PartialEq)]
@@ -22,15 +21,13 @@ pub enum Way {
     Processes,
 }
 
-/// Keys of `info` that are not ptypy's value: our own name and paths, and keys that ptypy's base
-/// class does not have.
+/// Keys of `info` that are not ptypy's: our own name and paths, and keys that ptypy's base class
+/// does not have.
 const INFO_OURS: [&str; 4] = ["name", "dfile", "case", "propagation"];
-
-/// How a run ended.
-struct Ended {
-    code: u8,
-    text: String,
-}
+/// Differences in `info` that are none of the value: the centre is always real, and a
+/// configuration in JSON knows no tuples.
+const INFO_TYPES: [&str; 2] =
+    ["/info/center: float64 [2] | int64 [2]", "attribute 'type': arraylist | arraytuple"];
 
 /// Runs a case and holds what came of it against the verdict.
 pub fn run(case: &Case, trial: Trial, way: Way) -> Result<(), String> {
@@ -45,6 +42,11 @@ pub fn run(case: &Case, trial: Trial, way: Way) -> Result<(), String> {
         Verdict::EqualTo(other) => case::find(other).unpack(&golden),
         _ => case.unpack(&golden),
     };
+    if OTHER_NAMES[1] == case.name {
+        // ptypy's links start at the folder in which it ran; HDF5 looks from the master's.
+        let sub = expected.parent().expect("the file is in a folder");
+        case::copy(sub, &sub.join("sub"));
+    }
     let before = case.json["preexisting"] == true;
     let earlier = temp.path().join("earlier");
     if before {
@@ -53,8 +55,10 @@ pub fn run(case: &Case, trial: Trial, way: Way) -> Result<(), String> {
     }
     let config = case.configure(temp.path(), trial.compat);
     let ended = match way {
-        Way::InProcess => in_process(&config, &ours),
-        Way::Processes => processes(&config, &ours, matches!(trial.verdict, Verdict::Refused(..)))?,
+        Way::InProcess => in_process(&config, &ours, dfile),
+        Way::Processes => {
+            through_processes(&config, &ours, matches!(trial.verdict, Verdict::Refused(..)))?
+        }
     };
     let written = ours.join(dfile);
     let merged = case.json["pars"]["save"] == "merge";
@@ -169,6 +173,7 @@ fn info(case: &Case, ours: &Path, golden: &Path) -> Result<(), String> {
         .iter()
         .filter(|d| !INFO_OURS.contains(&key(&d.place).as_str()))
         .map(ToString::to_string)
+        .filter(|text| !INFO_TYPES.iter().any(|known| text.ends_with(known)))
         .collect();
     if other.is_empty() { Ok(()) } else { Err(format!("ours | ptypy's\n{}", other.join("\n"))) }
 }
@@ -245,9 +250,14 @@ fn list(folder: &Path) -> Vec<String> {
     found
 }
 
-fn in_process(config: &Path, folder: &Path) -> Ended {
+fn in_process(config: &Path, folder: &Path, dfile: &str) -> Ended {
     let registry = source::registry();
-    let args = ConfigArgs { file: Some(config.to_owned()), ..ConfigArgs::default() };
+    let dfile = folder.join(dfile);
+    let args = ConfigArgs {
+        file: Some(config.to_owned()),
+        set: vec![format!("data.dfile={}", dfile.display())],
+        ..ConfigArgs::default()
+    };
     let around = Surroundings { folder: folder.to_owned(), variables: Vec::new() };
     let result =
         config::load_in(&args, &registry, &around).map_err(|e| Failure::from(&e)).and_then(
@@ -261,74 +271,9 @@ fn in_process(config: &Path, folder: &Path) -> Ended {
     }
 }
 
-/// A role that does not outlive its test.
-struct Role {
-    name: &'static str,
-    child: Child,
-    log: PathBuf,
-}
-
-impl Role {
-    fn start(name: &'static str, folder: &Path, args: &[&str]) -> Result<Self, String> {
-        let log = folder.with_file_name(format!("{name}.log"));
-        let file = std::fs::File::create(&log).map_err(|e| e.to_string())?;
-        let child = Command::new(std::env::current_exe().map_err(|e| e.to_string())?)
-            .env(ROLE, "1")
-            .arg(name)
-            .args(args)
-            .current_dir(folder)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(file)
-            .spawn()
-            .map_err(|e| format!("{name}: {e}"))?;
-        Ok(Self { name, child, log })
-    }
-
-    fn wait(&mut self, deadline: Instant) -> Result<u8, String> {
-        loop {
-            if let Some(status) = self.child.try_wait().map_err(|e| e.to_string())? {
-                return Ok(status.code().map_or(255, |c| c as u8));
-            }
-            if Instant::now() > deadline {
-                return Err(format!("{} does not end:\n{}", self.name, self.said()));
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-
-    fn said(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap_or_default()
-    }
-}
-
-impl Drop for Role {
-    fn drop(&mut self) {
-        // Both fail only where it has ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Runs the three roles; `alone`: the producer only, which is to end before it needs another.
-fn processes(config: &Path, folder: &Path, alone: bool) -> Result<Ended, String> {
-    let deadline = Instant::now() + Duration::from_secs(120);
-    let at = |name: &str| format!("ipc://{}", folder.with_file_name(name).display());
-    let (tickets, results) = (at("p"), at("s"));
-    let config = config.to_string_lossy().into_owned();
-    let producer = ["--quiet", "--bind", &tickets, &config];
-    let mut roles = vec![Role::start("producer", folder, &producer)?];
-    if !alone {
-        roles.push(Role::start("sink", folder, &["--producer", &tickets, "--bind", &results])?);
-        roles.push(Role::start("worker", folder, &["--producer", &tickets, "--sink", &results])?);
-    }
-    let mut ended = Ended { code: 0, text: String::new() };
-    for role in &mut roles {
-        let code = role.wait(deadline)?;
-        if code != 0 {
-            ended.code = ended.code.max(code);
-            ended.text += &format!("{} ended with {code}: {}", role.name, role.said());
-        }
-    }
-    Ok(ended)
+/// Runs the roles of this very program; `alone`: the producer only, which is to end before it
+/// needs another.
+fn through_processes(config: &Path, folder: &Path, alone: bool) -> Result<Ended, String> {
+    let program = std::env::current_exe().map_err(|e| e.to_string())?;
+    roles::run(&program, &[config.as_os_str()], folder, alone)
 }
