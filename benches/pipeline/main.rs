@@ -92,6 +92,7 @@ fn main() {
 fn compare(folder: &Folder, case: &Case, ways: &[Way], secs: f64, rounds: usize) {
     let trial = floor::measure(folder, case, Way::Run, 400);
     let frames = folder.at_most(case, (trial.rate() * secs) as u64);
+    folder.set_points(frames);
     println!("\nu16 512² -> 256², {}: {frames} frames", case.name());
     println!(
         "{:<5}{:>10}{:>10}{:>7}   {:<38}   {:<30}",

@@ -16,7 +16,7 @@ pub const FRAME_BYTES: usize = N * N * 2;
 pub const HEADER_BYTES: u64 = 128;
 /// Different frames.
 const FRAMES: u64 = 100;
-/// Scan points.
+/// Most scan points.
 const POINTS: u64 = 40_000;
 /// Most bytes of a prepared file.
 const MOST_BYTES: u64 = 3 << 30;
@@ -131,12 +131,7 @@ impl Folder {
             let shift = (k % 10) as f64 - 5.0;
             write_npy(&scan.join(frame_name(k)), &pattern(&mut random, shift));
         }
-        let mut positions = String::new();
-        for k in 0..POINTS {
-            let (y, x) = ((k / 200) as f64 * 1e-7, (k % 200) as f64 * 1e-7);
-            positions += &format!("{} {y:e} {x:e}\n", frame_name(k));
-        }
-        fs::write(scan.join("positions.txt"), positions).unwrap();
+        folder.set_points(FRAMES);
         fs::write(scan.join("geometry.txt"), "energy 6.2\ndistance 7\npsize 1e-4\n").unwrap();
         let all = 0..N * N;
         let dark: Vec<u16> = all.clone().map(|i| (i % 5) as u16).collect();
@@ -146,6 +141,16 @@ impl Folder {
         let mask: Vec<u8> = all.map(|i| u8::from(i % 97 != 0)).collect();
         write_npy(&folder.root.join("mask.npy"), &mask);
         folder
+    }
+
+    /// Makes the scan as long as that.
+    pub fn set_points(&self, frames: u64) {
+        let line = |k: u64| {
+            let (y, x) = ((k / 200) as f64 * 1e-7, (k % 200) as f64 * 1e-7);
+            format!("{} {y:e} {x:e}\n", frame_name(k))
+        };
+        let lines: String = (0..frames).map(line).collect();
+        fs::write(self.root.join("scan/positions.txt"), lines).unwrap();
     }
 
     /// Takes the folder of another process.
