@@ -129,6 +129,14 @@ impl Model {
         set
     }
 
+    /// Picks a ticket of a worker that is there: after its goodbye nobody hears its failures, and
+    /// what it held may be with another.
+    fn pick_living(&self, pick: u8) -> Option<usize> {
+        let holds = |at: &usize| self.credit.contains_key(&self.held[*at].0);
+        let living: Vec<usize> = (0..self.held.len()).filter(holds).collect();
+        living.get(usize::from(pick).checked_rem(living.len())?).copied()
+    }
+
     /// Whole chunks from the front become durable.
     fn publish(&mut self) {
         loop {
@@ -195,8 +203,8 @@ proptest! {
                     m.credit.remove(&peer);
                     d.worker_left(PeerId(peer), now);
                 }
-                Step::Fail(pick) => if !m.held.is_empty() && m.gaps.len() < 5 {
-                    let (_, range) = m.held.remove(pick as usize % m.held.len());
+                Step::Fail(pick) => if let Some(at) = m.pick_living(pick) && m.gaps.len() < 5 {
+                    let (_, range) = m.held.remove(at);
                     let bad = IndexRange::new(range.first.0, 1);
                     if !m.accepted.contains(&bad.first.0) { m.gaps.insert(bad.first.0); }
                     let (actions, new) = d.declare_gap(bad);
