@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 pub struct Ended {
     /// The exit code.
     pub code: u8,
-    /// What was said of it.
+    /// The failure, or warnings.
     pub text: String,
 }
 

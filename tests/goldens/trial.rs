@@ -3,7 +3,7 @@
 use crate::case::{self, Case};
 use crate::roles::{self, Ended};
 use crate::source;
-use crate::verdict::{OTHER_NAMES, Trial, UNEVEN, Verdict};
+use crate::verdict::{OTHER_NAMES, Trial, UNEVEN, Verdict, WARNINGS};
 use ptystream::compare::{CompareOptions, Tolerance, compare};
 use ptystream::config::{self, ConfigArgs, Surroundings};
 use ptystream_common::error::Failure;
@@ -118,6 +118,12 @@ pub fn run(case: &Case, trial: Trial, way: Way) -> Result<(), String> {
             }
             nothing(&ours)?;
         }
+    }
+    let warned = WARNINGS.iter().find(|w| w.0 == case.name);
+    if let (Way::InProcess, Some((_, words))) = (way, warned)
+        && !ended.text.contains(words)
+    {
+        return Err(format!("no warning of '{words}' but: {}", ended.text));
     }
     if before {
         let [was, is] = [earlier.join(dfile), ours.join(format!("{dfile}.old"))]
@@ -264,9 +270,10 @@ fn in_process(config: &Path, folder: &Path, dfile: &str) -> Ended {
             |config| ptystream::local::run(&config, &registry, &Shutdown::new(), &mut |_| {}),
         );
     match result {
-        Ok(report) => {
-            Ended { code: if report.sink.gaps.is_empty() { 0 } else { 5 }, text: String::new() }
-        }
+        Ok(report) => Ended {
+            code: if report.sink.gaps.is_empty() { 0 } else { 5 },
+            text: report.warnings.join("\n"),
+        },
         Err(failure) => Ended { code: failure.kind.exit_code(), text: failure.text },
     }
 }

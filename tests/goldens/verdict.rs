@@ -99,6 +99,13 @@ pub const DEVIATIONS: &[(&str, Verdict, Verdict)] = {
 /// `chunk_format`; links relative to the master.
 pub const OTHER_NAMES: &[&str] = &["save_link_chunk_format", "save_link_subdir"];
 
+/// What the report of a case warns of, in words.
+pub const WARNINGS: &[(&str, &str)] = &[
+    ("check_stream_early_eos", "the source ended after 6 of 10 frames"),
+    ("num_more", "data.num_frames = 70, but there are 10 positions"),
+    ("noop_offcenter", "center"),
+];
+
 /// Returns the runs of a case.
 pub fn trials(case: &Case) -> Vec<Trial> {
     let found = DEVIATIONS.iter().find(|d| d.0 == case.name);
