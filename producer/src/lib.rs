@@ -14,6 +14,7 @@
 pub mod dispatch;
 pub mod error;
 pub mod measure;
+mod phase;
 pub mod read;
 pub mod report;
 pub mod run;

@@ -9,6 +9,7 @@
 use crate::dispatch::{Action, Cut, Dispatcher};
 use crate::error::{self, ProducerError};
 use crate::measure::Centers;
+use crate::phase::Phase;
 use crate::read::{Done, Reader};
 pub use crate::report::{ProducerReport, Progress};
 use crate::scan::Scan;
@@ -36,16 +37,6 @@ struct Worker {
     name: String,
     /// The stamp of the last plan it got.
     planned: Option<Stamp>,
-}
-
-/// What the producer does at the moment.
-enum Phase {
-    /// The centre is being measured.
-    Measuring(Centers),
-    /// The sink is to open the file.
-    Opening,
-    /// Tickets are being handed out.
-    Running,
 }
 
 struct Producer<'a> {
@@ -528,14 +519,11 @@ impl Producer<'_> {
 
     fn show(&mut self) {
         let progress = Progress {
-            phase: match &self.phase {
-                Phase::Measuring(_) => "measuring the centre",
-                Phase::Opening if self.sink.is_some() => "opening the file",
-                Phase::Opening => "waiting for the sink",
-                Phase::Running if self.dispatcher.is_complete() => "finishing the file",
-                Phase::Running if self.workers.is_empty() => "waiting for a worker",
-                Phase::Running => "preparing",
-            },
+            phase: self.phase.word(
+                self.sink.is_some(),
+                !self.workers.is_empty(),
+                self.dispatcher.is_complete(),
+            ),
             accepted: self.dispatcher.accepted(),
             durable: self.dispatcher.watermark(),
             total: self.scan.num_frames,
