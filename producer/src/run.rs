@@ -419,20 +419,8 @@ impl Producer<'_> {
                 let available = start.saturating_add(check.accessible as u64);
                 if check.end_of_scan == Some(true) {
                     self.source_ended = true;
-                    if self.scan.num_frames.is_none_or(|n| n > available)
-                        && !matches!(self.phase, Phase::Measuring(_))
-                    {
-                        if let Some(announced) = self.scan.num_frames {
-                            let text = format!(
-                                "the source ended after {available} of {announced} frames: the \
-                                 file has {available}"
-                            );
-                            tracing::warn!("{text}");
-                            // Before the announcement the one counts, after it the other.
-                            self.scan.warnings.push(text.clone());
-                            self.warnings.push(text);
-                        }
-                        self.scan.num_frames = Some(available);
+                    if !matches!(self.phase, Phase::Measuring(_)) {
+                        self.warnings.extend(self.scan.ends_at(available));
                     }
                 }
                 let length = match self.phase {

@@ -230,6 +230,21 @@ impl Scan {
         common
     }
 
+    /// The source has ended with so many frames; returns a warning if more were announced.
+    pub fn ends_at(&mut self, available: u64) -> Option<String> {
+        let announced = self.num_frames.replace(available)?;
+        self.num_frames = Some(announced.min(available));
+        (announced > available).then(|| {
+            let warning = format!(
+                "the source ended after {available} of {announced} frames: the file has {available}"
+            );
+            tracing::warn!("{warning}");
+            // Announced to the sink from here, should that not have happened yet.
+            self.warnings.push(warning.clone());
+            warning
+        })
+    }
+
     /// Makes the message from which workers learn how to prepare.
     pub fn plan_message(&self, stamp: Stamp) -> Message {
         let (heads, parts) = self.arrays.iter().cloned().unzip();
