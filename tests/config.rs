@@ -360,6 +360,12 @@ fn a_folder_is_a_numpy_scan() {
     assert_eq!(config.data.name, "numpy");
     assert_eq!(config.data.tree.get("path"), Some(&Value::Str(path)));
     assert_eq!(config.origin("data.path"), Some(&Origin::Folder(desk.path().to_owned())));
+    let name = desk.path().file_name().expect("a name").to_string_lossy().into_owned();
+    assert_eq!(config.data.dfile, Some(format!("{name}.ptyd").into()), "named after the folder");
+    assert_eq!(config.data.save, Some(Save::Append));
+    let nothing = ConfigArgs { set: vec!["data.dfile=None".into()], ..args };
+    let config = load_in(&nothing, &registry(), &desk.around()).expect("a configuration");
+    assert_eq!((config.data.dfile, config.data.save), (None, None));
 }
 
 #[test]

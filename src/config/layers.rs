@@ -161,6 +161,7 @@ impl Layers {
         if kind.is_none() {
             givens.retain(|g| g.key != "name");
         }
+        self.imply_dfile(&mut givens);
         self.imply_save(&mut givens);
         self.settle("data", &decls, givens)
     }
@@ -225,6 +226,24 @@ impl Layers {
             }));
         }
         givens
+    }
+
+    /// Names the file after the folder where a folder is all that is given.
+    fn imply_dfile(&mut self, givens: &mut Vec<Given>) {
+        let Origin::Folder(folder) = &self.file_origin else { return };
+        if givens.iter().any(|g| g.key == "dfile" || (g.key == "save" && g.value.is_none())) {
+            return;
+        }
+        let whole = absolute(&self.folder, folder);
+        let Some(name) = whole.file_name() else { return };
+        let dfile = format!("{}.ptyd", name.to_string_lossy());
+        self.notes.push(format!("data.dfile is not given: it is \"{dfile}\", after the folder"));
+        givens.push(Given {
+            key: "dfile".to_owned(),
+            value: Value::Str(dfile),
+            text: None,
+            origin: Origin::Derived("named after the folder"),
+        });
     }
 
     /// Adds `save` where only `dfile` is given.
