@@ -380,7 +380,8 @@ impl Scan {
         };
         let batch = match self.pipeline.batch {
             Some(batch) => u64::from(batch),
-            None => u64::from(default_batch(bytes)),
+            // By the larger of raw and prepared: either may travel.
+            None => u64::from(default_batch(bytes.max(frame.bytes() as u64))),
         };
         let batch = batch.min(per_chunk).max(1);
         let held = frame.bytes() as u64 * batch;
