@@ -5,7 +5,7 @@
 
 mod support;
 
-use ptystream_common::codec::{Compression, Encoding};
+use ptystream_common::codec::{Compression, Encoding, decode};
 use ptystream_common::dtype::Dtype;
 use ptystream_common::form::prepared_form;
 use ptystream_common::frame::{Array, FrameForm, Loaded, RawFrame};
@@ -18,6 +18,17 @@ use serde_json::Value as Json;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use support::{npy, sha256};
+
+/// Returns the weights that all frames share, decoded: they are compressed whatever the data are.
+fn common_weights(preparer: &mut Preparer) -> Vec<u8> {
+    let stored = preparer.common_weights().unwrap().unwrap();
+    let form = preparer.form().unwrap();
+    let [rows, cols] = form.weights_shape;
+    let len = form.batch as usize * rows * cols * form.weights.size();
+    let mut out = Vec::new();
+    decode(&form.weights_filters, &stored, len, &mut out).unwrap();
+    out
+}
 
 /// Prepares frames of consecutive indices, as a ticket without gaps has them.
 fn whole(preparer: &mut Preparer, frames: &[Loaded]) -> Result<PreparedBatch, PrepareError> {
@@ -273,8 +284,10 @@ fn run(root: &Path, case: &Json, compat: Compat) -> Result<Outcome, String> {
         let mut preparer = Preparer::new(&plan, &input.arrays).map_err(|e| text(&e))?;
         let frames: Vec<Loaded> = indices.iter().map(|&k| input.frames[k].clone()).collect();
         let batch = whole(&mut preparer, &frames).map_err(|e| text(&e))?;
-        let common = preparer.common_weights().map_err(|e| text(&e))?;
-        let mut weights = batch.weights.or(common).unwrap().to_vec();
+        let mut weights = match batch.weights {
+            Some(own) => own.to_vec(),
+            None => common_weights(&mut preparer),
+        };
         if let Some(valid) = &batch.max_valid {
             let best = valid.iter().max().unwrap();
             let n = weights.len() / valid.len();
