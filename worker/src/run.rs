@@ -114,7 +114,10 @@ impl Worker {
         let idle: Receiver<()> = never();
         loop {
             // What is waiting is read before the next ticket is begun.
-            let busy = self.finished.is_none() && !self.tickets.is_empty();
+            let busy = match &self.finished {
+                Some(_) => self.grants > 0,
+                None => self.no_more || !self.tickets.is_empty(),
+            };
             let timeout = if busy { Duration::ZERO } else { TICK };
             select! {
                 recv(producer) -> event => match event {
