@@ -177,6 +177,7 @@ mod tests {
             compression: Compression::None,
             batch: 1,
             frames_per_chunk: 4,
+            checksums: false,
             source: None,
             load_common: false,
             workers_read: false,

@@ -8,8 +8,9 @@
 //! | producer → worker | `Plan`, `Ticket`, `EndOfScan`, `Stop`, `Refused` |
 //! | worker → sink | `Hello`, `CommonWeights`, `Prepared`, `Bye` |
 //! | sink → worker | `Grant`, `EndOfScan`, `Stop`, `Refused` |
-//! | sink → producer | `Hello`, `Opened`, `State`, `Finished`, `Stop`, `Bye` |
+//! | sink → producer | `Hello`, `Opened`, `State`, `Paused`, `Finished`, `Stop`, `Bye` |
 //! | producer → sink | `Announce`, `Gap`, `EndOfScan`, `Stop`, `Refused` |
+//! | link → link, both ways | `Beat`, `Reset` |
 //!
 //! Life of a scan: the sink says `Hello` to the producer; the producer may first have the centre
 //! measured (`Plan` without geometry, `Ticket`s of [`Task::Measure`]); it announces the scan; the
@@ -100,6 +101,14 @@ pub enum Body {
     Stop(Failure),
     /// The sender is about to close the connection.
     Bye,
+    /// The sender lives; links say and hear it themselves, roles never see it.
+    Beat {
+        /// Milliseconds until the next one at the latest.
+        every_ms: u32,
+    },
+    /// The receiver was taken for dead: what it says on this connection is dropped, it is to connect
+    /// anew. Links say and hear it themselves.
+    Reset,
 
     /// How to prepare; parts: one per entry of `arrays`.
     Plan {
@@ -116,6 +125,8 @@ pub enum Body {
         expected: u64,
         /// Indices declared as gaps.
         gaps: IndexSet,
+        /// Why the scan ended before its announced number of frames, if it did.
+        aborted: Option<Aborted>,
     },
 
     /// Asks for so many more tickets.
@@ -164,6 +175,11 @@ pub enum Body {
         /// Indices in the sink's memory or on disk.
         accepted: IndexSet,
     },
+    /// The disk refuses: nothing is written until it goes on, which an `Opened` tells.
+    Paused {
+        /// What is wrong, where, and the cure.
+        reason: String,
+    },
     /// Indices for which no frame will come.
     Gap {
         /// Which.
@@ -175,6 +191,15 @@ pub enum Body {
     },
     /// The file is complete.
     Finished(Box<SinkReport>),
+}
+
+/// An end of scan before the announced number of frames.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Aborted {
+    /// What ended it.
+    pub reason: String,
+    /// Number of scan points that were announced, where it was known.
+    pub announced: Option<u64>,
 }
 
 /// Name, type and extent of an array that travels as a part.
@@ -227,6 +252,8 @@ pub struct PreparePlan {
     pub batch: u32,
     /// Frames of one chunk of the file: batches end where chunks end.
     pub frames_per_chunk: u32,
+    /// Whether results carry checksums.
+    pub checksums: bool,
     /// Where workers read anything themselves: what to open.
     pub source: Option<SourceSpec>,
     /// Whether workers load dark, flat and the like themselves.
@@ -270,6 +297,8 @@ pub struct PixelsHead {
     pub positions: Option<Vec<[f64; 2]>>,
     /// Type and extent of each frame's weights, if they came with the frames.
     pub weights: Option<(Dtype, [usize; 2])>,
+    /// XXH3 (64 bit) of each part.
+    pub checksums: Option<Vec<u64>>,
 }
 
 /// A batch of prepared frames; the parts are HDF5 chunks of `batch` frames, the last one of a
@@ -285,6 +314,8 @@ pub struct Prepared {
     pub max_valid: Option<Vec<u32>>,
     /// Invalid raw pixels of each frame (`valid_range`, `bad_values`), where there are any.
     pub invalid: Option<Vec<u32>>,
+    /// XXH3 (64 bit) of each part, as it is stored.
+    pub checksums: Option<Vec<u64>>,
     /// Microseconds that the worker spent on reading.
     pub load_us: u32,
     /// Microseconds that the worker spent on preparing and compressing.
@@ -375,6 +406,10 @@ pub struct SinkReport {
     pub duplicates: u64,
     /// Frames that came for another run or epoch and were rejected.
     pub stale: u64,
+    /// Frames whose second copy had another checksum than the first.
+    pub mismatched: u64,
+    /// Why the scan ended before its announced number of frames, if it did.
+    pub aborted: Option<Aborted>,
     /// Gaps and why.
     pub gaps: Vec<(IndexRange, String)>,
     /// Invalid raw pixels of all frames.

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 
 /// Version of the wire format.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// First bytes of every message.
 pub const MAGIC: [u8; 4] = *b"PTYS";
@@ -75,6 +75,8 @@ pub fn name(body: &Body) -> &'static str {
         Body::Refused(_) => "refused",
         Body::Stop(_) => "stop",
         Body::Bye => "bye",
+        Body::Beat { .. } => "beat",
+        Body::Reset => "reset",
         Body::Plan { .. } => "plan",
         Body::Ticket(_) => "ticket",
         Body::EndOfScan { .. } => "end_of_scan",
@@ -87,6 +89,7 @@ pub fn name(body: &Body) -> &'static str {
         Body::Announce(_) => "announce",
         Body::Opened { .. } => "opened",
         Body::State { .. } => "state",
+        Body::Paused { .. } => "paused",
         Body::Gap { .. } => "gap",
         Body::Finished(_) => "finished",
     }

@@ -1,21 +1,22 @@
 //! The thread that owns the source: looks how far it has come and, where the producer sends
-//! pixels, reads them. Messages in, messages out; nothing is shared.
+//! pixels, reads them and sends them on their way: each thread that a frame passes wakes another.
 
 use bytes::{Bytes, BytesMut};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use ptystream_common::codec::Encoding;
 use ptystream_common::error::{Failure, Kind};
 use ptystream_common::index::{Index, IndexRange};
-use ptystream_common::link::PeerId;
-use ptystream_common::message::PixelsHead;
+use ptystream_common::link::{HubSend, PeerId};
+use ptystream_common::message::{Body, Message, PixelsHead, Stamp, Ticket};
 use ptystream_common::source::{Check, Common, Source, load_each};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 /// What the thread is asked.
 #[derive(Debug)]
 enum Job {
     Check { start: u64, num_frames: Option<u64> },
-    Read { worker: PeerId, range: IndexRange, gaps: Vec<Index> },
+    Read { worker: PeerId, stamp: Stamp, ticket: Ticket },
 }
 
 /// What the thread answers.
@@ -28,19 +29,8 @@ pub enum Done {
         /// The source's answer.
         check: Check,
     },
-    /// Frames for a worker.
-    Read {
-        /// Who asked for them.
-        worker: PeerId,
-        /// Which frames.
-        range: IndexRange,
-        /// Rows left empty.
-        gaps: Vec<Index>,
-        /// How they lie in `parts`.
-        head: PixelsHead,
-        /// Frames, then weights if there are any.
-        parts: Vec<Bytes>,
-    },
+    /// A ticket that could not be sent: its worker is gone.
+    Unsent(PeerId),
     /// Frames that cannot be read.
     Failed {
         /// Each with the reason.
@@ -65,7 +55,11 @@ impl Reader {
     ///
     /// # Errors
     /// If the operating system gives no thread.
-    pub fn start(mut source: Box<dyn Source>, common: Common) -> Result<Self, Failure> {
+    pub fn start(
+        mut source: Box<dyn Source>,
+        common: Common,
+        tx: Arc<dyn HubSend>,
+    ) -> Result<Self, Failure> {
         let (jobs, inbox) = unbounded::<Job>();
         let (out, done) = unbounded();
         let thread = std::thread::Builder::new().name("read".into()).spawn(move || {
@@ -78,8 +72,18 @@ impl Reader {
                             Err(error) => Done::Broken(Failure::from(&error)),
                         }
                     }
-                    Job::Read { worker, range, gaps } => {
-                        read(source.as_mut(), &common, worker, range, gaps)
+                    Job::Read { worker, stamp, mut ticket } => {
+                        match read(source.as_mut(), &common, &ticket) {
+                            Ok((head, parts)) => {
+                                ticket.pixels = Some(head);
+                                let body = Body::Ticket(ticket);
+                                if tx.send(worker, Message::with_parts(stamp, body, parts)) {
+                                    continue;
+                                }
+                                Done::Unsent(worker)
+                            }
+                            Err(frames) => Done::Failed { frames, range: ticket.range },
+                        }
                     }
                 };
                 if out.send(answer).is_err() {
@@ -97,9 +101,9 @@ impl Reader {
         self.jobs.send(Job::Check { start, num_frames }).is_ok()
     }
 
-    /// Asks for frames.
-    pub fn read(&self, worker: PeerId, range: IndexRange, gaps: Vec<Index>) -> bool {
-        self.jobs.send(Job::Read { worker, range, gaps }).is_ok()
+    /// Has a ticket's frames read and sent to a worker.
+    pub fn read(&self, worker: PeerId, stamp: Stamp, ticket: Ticket) -> bool {
+        self.jobs.send(Job::Read { worker, stamp, ticket }).is_ok()
     }
 
     /// Ends the thread and waits for it; `false` if it panicked.
@@ -110,18 +114,15 @@ impl Reader {
     }
 }
 
+/// Reads a ticket's frames: how they lie in the parts, and the parts.
 fn read(
     source: &mut dyn Source,
     common: &Common,
-    worker: PeerId,
-    range: IndexRange,
-    gaps: Vec<Index>,
-) -> Done {
+    ticket: &Ticket,
+) -> Result<(PixelsHead, Vec<Bytes>), Vec<(Index, Failure)>> {
+    let Ticket { range, gaps, .. } = ticket;
     let wanted: Vec<Index> = range.iter().filter(|i| !gaps.contains(i)).collect();
-    let loaded = match load_each(source, common, &wanted) {
-        Ok(loaded) => loaded,
-        Err(frames) => return Done::Failed { frames, range },
-    };
+    let loaded = load_each(source, common, &wanted)?;
     let mut frames = Vec::with_capacity(range.count as usize);
     let mut pixels = Vec::new();
     let mut weights = BytesMut::new();
@@ -160,5 +161,5 @@ fn read(
             })
             .collect()
     });
-    Done::Read { worker, range, gaps, head: PixelsHead { frames, positions, weights: form }, parts }
+    Ok((PixelsHead { frames, positions, weights: form, checksums: None }, parts))
 }

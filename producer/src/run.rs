@@ -17,7 +17,7 @@ use crossbeam_channel::select;
 use ptystream_common::error::{Failure, Kind};
 use ptystream_common::index::{Index, IndexRange, IndexSet};
 use ptystream_common::link::{Hub, HubEvent, PeerId};
-use ptystream_common::message::{Body, Message, PixelsHead, Role, SinkReport, Stamp, Task, Ticket};
+use ptystream_common::message::{Body, Message, Role, SinkReport, Stamp, Task, Ticket};
 use ptystream_common::params::{OnGap, PipelineParams};
 use ptystream_common::shutdown::Shutdown;
 use std::collections::BTreeMap;
@@ -82,7 +82,7 @@ pub fn run(
     let source = scan.source.take().ok_or_else(|| {
         Failure::new(Kind::Config, "the scan's source has been taken by another run")
     })?;
-    let reader = Reader::start(source, scan.common())?;
+    let reader = Reader::start(source, scan.common(), hub.tx.clone())?;
     let measuring = scan.needs_center();
     if !scan.plan.workers_read {
         tracing::info!(
@@ -365,9 +365,18 @@ impl Producer<'_> {
 
     fn act(&mut self, actions: Vec<Action>) -> Result<(), Failure> {
         for Action::Send { worker, range, gaps } in actions {
+            let task = match self.phase {
+                Phase::Measuring(_) => Task::Measure,
+                _ => Task::Prepare,
+            };
+            let positions = self.scan.positions_of(range.first.0..range.end());
+            let ticket = Ticket { range, task, positions, gaps, pixels: None };
+            tracing::trace!(%worker, %range, "ticket");
             if self.scan.plan.workers_read {
-                self.ticket(worker, range, gaps, None, Vec::new())?;
-            } else if !self.reader.read(worker, range, gaps) {
+                if !self.hub.tx.send(worker, Message::new(self.stamp, Body::Ticket(ticket))) {
+                    self.unsent(worker)?;
+                }
+            } else if !self.reader.read(worker, self.stamp, ticket) {
                 return Err(Failure::from(&ProducerError::Panic("reading")));
             }
         }
@@ -377,33 +386,16 @@ impl Producer<'_> {
             && let (Some(sink), Some(expected)) = (self.sink, self.scan.num_frames)
         {
             let gaps = self.dispatcher.gaps().clone();
-            self.send(sink, Body::EndOfScan { expected, gaps });
+            self.send(sink, Body::EndOfScan { expected, gaps, aborted: None });
             self.announced_end = true;
         }
         Ok(())
     }
 
-    fn ticket(
-        &mut self,
-        worker: PeerId,
-        range: IndexRange,
-        gaps: Vec<Index>,
-        pixels: Option<PixelsHead>,
-        parts: Vec<bytes::Bytes>,
-    ) -> Result<(), Failure> {
-        let task = match self.phase {
-            Phase::Measuring(_) => Task::Measure,
-            _ => Task::Prepare,
-        };
-        let positions = self.scan.positions_of(range.first.0..range.end());
-        let body = Body::Ticket(Ticket { range, task, positions, gaps, pixels });
-        tracing::trace!(%worker, %range, "ticket");
-        if !self.hub.tx.send(worker, Message::with_parts(self.stamp, body, parts)) {
-            // The link reports the loss too; taking it back twice does no harm.
-            let actions = self.dispatcher.worker_gone(worker);
-            self.act(actions)?;
-        }
-        Ok(())
+    /// The link reports the loss too; taking tickets back twice does no harm.
+    fn unsent(&mut self, worker: PeerId) -> Result<(), Failure> {
+        let actions = self.dispatcher.worker_gone(worker);
+        self.act(actions)
     }
 
     fn on_reader(&mut self, answer: Done) -> Result<(), Failure> {
@@ -433,9 +425,7 @@ impl Producer<'_> {
                 let actions = self.dispatcher.source_has(available, length);
                 self.act(actions)
             }
-            Done::Read { worker, range, gaps, head, parts } => {
-                self.ticket(worker, range, gaps, Some(head), parts)
-            }
+            Done::Unsent(worker) => self.unsent(worker),
             Done::Failed { frames, .. } => self.on_failed(frames),
             Done::Broken(failure) => Err(failure),
         }
@@ -535,7 +525,11 @@ impl Producer<'_> {
         for &peer in &waiting {
             let body = match &result {
                 Ok(_) if Some(peer) == self.sink => Body::Bye,
-                Ok(_) => Body::EndOfScan { expected, gaps: self.dispatcher.gaps().clone() },
+                Ok(_) => Body::EndOfScan {
+                    expected,
+                    gaps: self.dispatcher.gaps().clone(),
+                    aborted: None,
+                },
                 Err(failure) => Body::Stop(failure.clone()),
             };
             self.send(peer, body);
@@ -545,7 +539,7 @@ impl Producer<'_> {
             self.send(
                 peer,
                 match &result {
-                    Ok(_) => Body::EndOfScan { expected, gaps: IndexSet::new() },
+                    Ok(_) => Body::EndOfScan { expected, gaps: IndexSet::new(), aborted: None },
                     Err(failure) => Body::Stop(failure.clone()),
                 },
             );

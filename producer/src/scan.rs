@@ -146,6 +146,7 @@ impl Scan {
             compression: pipeline.compression,
             batch: 1,
             frames_per_chunk: 1,
+            checksums: pipeline.checksums,
             source: (workers_read || load_common).then_some(spec),
             load_common,
             workers_read,

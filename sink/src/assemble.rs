@@ -274,6 +274,7 @@ mod tests {
             positions: Some(yx),
             max_valid: None,
             invalid: None,
+            checksums: None,
             load_us: 0,
             prepare_us: 0,
         }

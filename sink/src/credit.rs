@@ -1,7 +1,8 @@
 //! How many results each worker may have on its way: the sink's bound in memory.
 //!
 //! Every worker always has at least one, so that whoever holds the lowest missing index can send
-//! it; beyond that all together have `slots`.
+//! it; beyond that all together have `slots`. A worker is given more once half of its window is
+//! used up, not one by one: each message wakes threads on both sides.
 
 use ptystream_common::link::PeerId;
 use std::collections::BTreeMap;
@@ -39,6 +40,9 @@ impl CreditBook {
 
     /// Hands out what is free: the worker with the fewest grants first.
     pub fn grants(&mut self) -> Vec<(PeerId, u32)> {
+        if self.granted.values().all(|&granted| granted > self.window / 2) {
+            return Vec::new();
+        }
         let before = self.granted.clone();
         loop {
             let used: usize = self.granted.values().sum();

@@ -446,6 +446,8 @@ impl Sink {
             received: counts.received,
             duplicates: counts.duplicates,
             stale: scan.stale,
+            mismatched: 0,
+            aborted: None,
             // The file's own list knows those of earlier runs too.
             gaps: match scan.file {
                 Some(_) => finished.report.gaps,
@@ -469,7 +471,9 @@ impl Sink {
     fn end(mut self, result: Result<SinkReport, Failure>) -> Result<SinkReport, Failure> {
         let stamp = self.scan.as_ref().map_or(Stamp::default(), |s| s.stamp);
         let to_workers = match &result {
-            Ok(report) => Body::EndOfScan { expected: report.frames, gaps: IndexSet::new() },
+            Ok(report) => {
+                Body::EndOfScan { expected: report.frames, gaps: IndexSet::new(), aborted: None }
+            }
             Err(failure) => Body::Stop(failure.clone()),
         };
         let to_producer = match &result {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use ptystream_common::codec::{Compression, Filter};
 use ptystream_common::index::IndexRange;
 use ptystream_common::message::{Announce, PreparedForm};
-use ptystream_common::params::{Arithmetic, Compat, OnGap, OutputDtype, PipelineParams, Save};
+use ptystream_common::params::{PipelineParams, Save};
 use ptystream_common::ptyd::read::{Node, NodeKind, PtydFile};
 use ptystream_common::value::{NumArray, Value};
 use ptystream_sink::writer::{ChunkClose, Finish, Open, Writer};
@@ -18,25 +18,10 @@ const GOLDENS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/goldens
 
 fn pipeline() -> PipelineParams {
     PipelineParams {
-        frames_per_chunk: None,
-        batch: None,
         compression: Compression::None,
-        dtype: OutputDtype::Ptypy,
-        arithmetic: Arithmetic::Exact,
-        compat: Compat::None,
-        valid_range: None,
-        bad_values: vec![],
-        on_gap: OnGap::Fill,
-        live: false,
         parts_linger_secs: 0.0,
         publish_interval_secs: 0.0,
-        sink_memory_bytes: 1 << 30,
-        producer_memory_bytes: 1 << 30,
-        window: 8,
-        threads: None,
-        peer_timeout_secs: 60.0,
-        fresh: false,
-        force: false,
+        ..PipelineParams::default()
     }
 }
 

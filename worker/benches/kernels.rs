@@ -90,6 +90,7 @@ fn preparer(job: &Job) -> Preparer {
         compression: Compression::None,
         batch: 1,
         frames_per_chunk: 40,
+        checksums: false,
         source: None,
         workers_read: false,
         load_common: false,

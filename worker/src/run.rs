@@ -74,6 +74,8 @@ struct Worker {
     tickets: VecDeque<(Ticket, Vec<Bytes>)>,
     /// Results that the sink allows.
     grants: u32,
+    /// Tickets done for which no other has been asked yet.
+    done: u32,
     finished: Option<Message>,
     producer_missing_since: Option<Instant>,
     sink_missing_since: Option<Instant>,
@@ -92,6 +94,7 @@ pub fn run(args: WorkerArgs) -> Result<WorkerReport, Failure> {
         work: None,
         tickets: VecDeque::new(),
         grants: 0,
+        done: 0,
         finished: None,
         producer_missing_since: Some(now),
         sink_missing_since: Some(now),
@@ -277,7 +280,8 @@ impl Worker {
         };
         self.work = Some(Work { plan, stamp, preparer, source, common, common_weights });
         self.send_common_weights();
-        self.want(self.args.window);
+        self.done = self.args.window;
+        self.want();
         Ok(())
     }
 
@@ -291,11 +295,21 @@ impl Worker {
         }
     }
 
-    fn want(&self, tickets: u32) {
+    /// A ticket is done: asks for others once half the window is, since each message wakes threads
+    /// on both sides.
+    fn ticket_done(&mut self) {
+        self.done += 1;
+        if self.done >= self.args.window.div_ceil(2) {
+            self.want();
+        }
+    }
+
+    fn want(&mut self) {
         if let Some(work) = &self.work
             && !self.args.shutdown.is_begun()
         {
-            self.args.producer.tx.send(Message::new(work.stamp, Body::Want { tickets }));
+            let body = Body::Want { tickets: std::mem::take(&mut self.done) };
+            self.args.producer.tx.send(Message::new(work.stamp, body));
         }
     }
 
@@ -315,7 +329,7 @@ impl Worker {
         }
         // A result that could not be sent is lost with its sink; the producer sends its ticket
         // again once the sink is back.
-        self.want(1);
+        self.ticket_done();
     }
 
     fn do_ticket(&mut self, ticket: Ticket, parts: Vec<Bytes>) -> Result<(), Failure> {
@@ -327,14 +341,14 @@ impl Worker {
             Ok(loaded) => loaded,
             Err(frames) => {
                 self.fail(stamp, frames);
-                self.want(1);
+                self.ticket_done();
                 return Ok(());
             }
         };
         let load_us = begun.elapsed().as_micros() as u32;
         if ticket.task == Task::Measure {
             self.measure(stamp, range, &loaded);
-            self.want(1);
+            self.ticket_done();
             return Ok(());
         }
         let begun = Instant::now();
@@ -346,7 +360,7 @@ impl Worker {
             }
             Err(frames) => {
                 self.fail(stamp, frames);
-                self.want(1);
+                self.ticket_done();
             }
         }
         Ok(())
@@ -494,6 +508,7 @@ impl Work {
             positions,
             max_valid: batch.max_valid,
             invalid: batch.invalid,
+            checksums: None,
             load_us: 0,
             prepare_us: 0,
         };

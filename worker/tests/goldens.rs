@@ -250,6 +250,7 @@ fn run(root: &Path, case: &Json, compat: Compat) -> Result<Outcome, String> {
         compression: Compression::None,
         batch: 1,
         frames_per_chunk: 4,
+        checksums: false,
         source: None,
         workers_read: false,
         load_common: false,

@@ -62,6 +62,7 @@ fn plan(array: &Array, rebin: usize, orientation: u8) -> PreparePlan {
         compression: Compression::None,
         batch: 1,
         frames_per_chunk: 4,
+        checksums: false,
         source: None,
         workers_read: false,
         load_common: false,

@@ -6,7 +6,8 @@ use super::read::{
     range, text, word,
 };
 use super::tree::{declarations, default_tree};
-use super::{Arithmetic, Compat, DataParams, LoadParallel, OnGap, OutputDtype};
+use super::{Arithmetic, Compat, DataParams, Follow, LoadParallel, OnAbort, OnFull, OnGap};
+use super::{OutputDtype, Spool};
 use super::{PIPELINE, PipelineParams};
 use crate::codec::Compression;
 use crate::geometry::Center;
@@ -106,6 +107,12 @@ impl PipelineParams {
             valid_range: take.with("valid_range", range),
             bad_values: take.with("bad_values", numbers).unwrap_or_default(),
             on_gap: take.with("on_gap", word).unwrap_or(OnGap::Fill),
+            on_abort: take.with("on_abort", word).unwrap_or(OnAbort::Truncate),
+            follow: take.with("follow", word).unwrap_or(Follow::Any),
+            spool: take.with("spool", word).unwrap_or(Spool::Off),
+            spool_folder: take.with("spool_folder", text).map(PathBuf::from),
+            spool_bytes: take.with("spool_bytes", count).unwrap_or_default(),
+            on_full: take.with("on_full", word).unwrap_or(OnFull::Wait),
             live: take.truth("live"),
             parts_linger_secs: take.with("parts_linger_secs", number).unwrap_or_default(),
             publish_interval_secs: take.with("publish_interval_secs", number).unwrap_or_default(),
@@ -114,6 +121,10 @@ impl PipelineParams {
             window: take.with("window", count).unwrap_or_default(),
             threads: take.with("threads", count),
             peer_timeout_secs: take.with("peer_timeout_secs", number).unwrap_or_default(),
+            disk_wait_secs: take.with("disk_wait_secs", number).unwrap_or_default(),
+            straggler_secs: take.with("straggler_secs", number).unwrap_or_default(),
+            give_up_secs: take.with("give_up_secs", number).unwrap_or_default(),
+            checksums: take.truth("checksums"),
             fresh: take.truth("fresh"),
             force: take.truth("force"),
         };
@@ -223,6 +234,12 @@ mod tests {
             valid_range: None,
             bad_values: vec![],
             on_gap: OnGap::Fill,
+            on_abort: OnAbort::Truncate,
+            follow: Follow::Any,
+            spool: Spool::Off,
+            spool_folder: None,
+            spool_bytes: 64 << 30,
+            on_full: OnFull::Wait,
             live: false,
             parts_linger_secs: 10.0,
             publish_interval_secs: 0.2,
@@ -231,6 +248,10 @@ mod tests {
             window: 8,
             threads: None,
             peer_timeout_secs: 60.0,
+            disk_wait_secs: 600.0,
+            straggler_secs: 5.0,
+            give_up_secs: 300.0,
+            checksums: true,
             fresh: false,
             force: false,
         };

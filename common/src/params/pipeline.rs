@@ -77,9 +77,38 @@ pub const PIPELINE: &[ParamDecl] = &[
         .cure("give a list of numbers, such as [65535]")
         .level(1),
     ParamDecl::new("on_gap", &[T::Str], D::Str("fill"), "What becomes of a frame that cannot be had.")
-        .choices(&["fill", "fail"])
-        .doc("`fill`: zeros with weight 0 at the nominal position. `fail`: the scan ends.")
+        .choices(&["fill", "skip", "fail"])
+        .doc("`fill`: zeros with weight 0 at the nominal position. `skip`: the frame is left out. `fail`: the scan ends.")
         .level(1),
+    ParamDecl::new("on_abort", &[T::Str], D::Str("truncate"), "What becomes of a scan that ends before its announced number of frames.")
+        .choices(&["truncate", "fill", "keep"])
+        .doc("`truncate`: the file ends with the last frame that came. `fill`: the rest are gaps, as `on_gap` says. `keep`: the file stays unfinished, and the same command goes on with it. The exit code is 7 in any case.")
+        .level(1)
+        .bytes_unaffected(),
+    ParamDecl::new("follow", &[T::Str], D::Str("any"), "Which readers follow the file while it grows.")
+        .choices(&["any", "ptypy"])
+        .doc("`ptypy`: its `PtydScan` counts frames up to `meta/num_frames` and waits for ever for one that is missing. A scan that ends early is then filled up with frames of weight 0 that take no space, and `on_gap = \"skip\"` is refused.")
+        .level(1)
+        .bytes_unaffected(),
+    ParamDecl::new("spool", &[T::Str], D::Str("off"), "Whether raw frames of a source that cannot be read again are kept on disk.")
+        .choices(&["off", "overflow", "always"])
+        .doc("`off`: in memory only. `overflow`: on disk what memory has no room for. `always`: on disk before they are handed out, so that they survive the end of the producer.")
+        .level(1)
+        .bytes_unaffected(),
+    ParamDecl::new("spool_folder", &[T::Str, T::None], D::None, "Folder of the spool.")
+        .doc("`None`: the folder of `data.dfile`.")
+        .level(1)
+        .bytes_unaffected(),
+    ParamDecl::new("spool_bytes", &[T::Int], D::Int(64 * GIB), "Raw frames that the spool may hold.")
+        .limits(Some(MIB), None)
+        .unit("bytes")
+        .level(1)
+        .bytes_unaffected(),
+    ParamDecl::new("on_full", &[T::Str], D::Str("wait"), "What to do with a new frame where memory and spool are full.")
+        .choices(&["wait", "drop", "fail"])
+        .doc("`wait`: it is not taken from the source until there is room. `drop`: it becomes a gap. `fail`: the scan ends.")
+        .level(1)
+        .bytes_unaffected(),
     ParamDecl::new("live", &[T::Bool], D::Bool(false), "Whether the file can be followed while it is written.")
         .doc("`append` then shows a link master until it is done. `link` can always be followed, `merge` never: a reader would look for chunks that have become one.")
         .level(1)
@@ -118,6 +147,27 @@ pub const PIPELINE: &[ParamDecl] = &[
         .above(0.0)
         .unit("s")
         .level(1)
+        .bytes_unaffected(),
+    ParamDecl::new("disk_wait_secs", &[T::Float], D::Float(600.0), "How long to wait for a disk that is full or refuses to write.")
+        .limits(Some(0.0), None)
+        .unit("s")
+        .doc("The scan stands still meanwhile and goes on when there is room. After that it ends with exit code 6, and the same command goes on from there.")
+        .level(1)
+        .bytes_unaffected(),
+    ParamDecl::new("straggler_secs", &[T::Float], D::Float(5.0), "After this a batch that does not come back is given to a second worker too.")
+        .above(0.0)
+        .unit("s")
+        .doc("Or after ten times the usual time of a batch, if that is longer.")
+        .level(2)
+        .bytes_unaffected(),
+    ParamDecl::new("give_up_secs", &[T::Float], D::Float(300.0), "After this a batch that three workers hold and none finishes becomes a gap.")
+        .above(0.0)
+        .unit("s")
+        .level(2)
+        .bytes_unaffected(),
+    ParamDecl::new("checksums", &[T::Bool], D::Bool(true), "Whether frames carry checksums from the producer through the workers into the file.")
+        .doc("`ptystream inspect --checksums` verifies them in the finished file.")
+        .level(2)
         .bytes_unaffected(),
     ParamDecl::new("fresh", &[T::Bool], D::Bool(false), "Whether an unfinished file of another scan may be replaced.")
         .level(1)

@@ -143,6 +143,54 @@ pub enum Compat {
 pub enum OnGap {
     /// Zeros with weight 0 at the nominal position.
     Fill,
+    /// The frame is left out.
+    Skip,
+    /// The scan ends.
+    Fail,
+}
+
+/// What becomes of a scan that ends before its announced number of frames (`pipeline.on_abort`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnAbort {
+    /// The file ends with the last frame that came.
+    Truncate,
+    /// The rest are gaps.
+    Fill,
+    /// The file stays unfinished.
+    Keep,
+}
+
+/// Which readers follow the file while it grows (`pipeline.follow`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Follow {
+    /// Readers that look at the file's state.
+    Any,
+    /// ptypy's `PtydScan`, which counts frames.
+    Ptypy,
+}
+
+/// Whether raw frames of a source that cannot be read again are kept on disk (`pipeline.spool`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Spool {
+    /// In memory only.
+    Off,
+    /// What memory has no room for.
+    Overflow,
+    /// All, before they are handed out.
+    Always,
+}
+
+/// What to do with a new frame where memory and spool are full (`pipeline.on_full`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFull {
+    /// It is not taken from the source until there is room.
+    Wait,
+    /// It becomes a gap.
+    Drop,
     /// The scan ends.
     Fail,
 }
@@ -168,6 +216,18 @@ pub struct PipelineParams {
     pub bad_values: Vec<f64>,
     /// What becomes of a frame that cannot be had.
     pub on_gap: OnGap,
+    /// What becomes of a scan that ends early.
+    pub on_abort: OnAbort,
+    /// Which readers follow the file.
+    pub follow: Follow,
+    /// Whether raw frames are kept on disk.
+    pub spool: Spool,
+    /// Folder of the spool; `None`: that of `data.dfile`.
+    pub spool_folder: Option<PathBuf>,
+    /// Bytes of raw frames that the spool may hold.
+    pub spool_bytes: u64,
+    /// What to do with a new frame where memory and spool are full.
+    pub on_full: OnFull,
     /// Whether `append` can be followed while it runs, as a link master; never with `merge`.
     pub live: bool,
     /// Seconds for which parts stay after a live fold.
@@ -184,6 +244,14 @@ pub struct PipelineParams {
     pub threads: Option<usize>,
     /// Seconds to wait for a peer that never comes.
     pub peer_timeout_secs: f64,
+    /// Seconds to wait for a disk that is full or refuses to write.
+    pub disk_wait_secs: f64,
+    /// Seconds after which a batch is given to a second worker too.
+    pub straggler_secs: f64,
+    /// Seconds after which a batch that three workers hold becomes a gap.
+    pub give_up_secs: f64,
+    /// Whether frames carry checksums.
+    pub checksums: bool,
     /// Whether to replace an unfinished file of another scan.
     pub fresh: bool,
     /// Whether to prepare again what is finished.

@@ -46,7 +46,7 @@ fn body(body: &Body, parts: &[Bytes]) -> Result<(), String> {
             one_each(&p.range, "max_valid", p.max_valid.as_ref().map(Vec::len))?;
             one_each(&p.range, "invalid", p.invalid.as_ref().map(Vec::len))?;
             match parts.len() {
-                1 | 2 => Ok(()),
+                1 | 2 => one_a_part(p.checksums.as_deref(), parts),
                 n => Err(format!("{n} payload parts, expected 1 or 2")),
             }
         }
@@ -72,6 +72,9 @@ fn body(body: &Body, parts: &[Bytes]) -> Result<(), String> {
         | Body::Refused(_)
         | Body::Stop(_)
         | Body::Bye
+        | Body::Beat { .. }
+        | Body::Reset
+        | Body::Paused { .. }
         | Body::EndOfScan { .. }
         | Body::Want { .. }
         | Body::Grant { .. }
@@ -89,6 +92,7 @@ fn ticket(t: &Ticket, parts: &[Bytes]) -> Result<(), String> {
     number_of_parts(parts, 1 + usize::from(pixels.weights.is_some()))?;
     let bytes: u64 = pixels.frames.iter().map(|&(_, bytes)| u64::from(bytes)).sum();
     part_length(parts, 0, bytes, "frames")?;
+    one_a_part(pixels.checksums.as_deref(), parts)?;
     if let Some((dtype, shape)) = pixels.weights {
         // A row without a frame has no weights either.
         let count = t.range.iter().filter(|i| !t.gaps.contains(i)).count();
@@ -154,6 +158,15 @@ fn one_each(range: &IndexRange, key: &str, items: Option<usize>) -> Result<(), S
 
 fn at_least_one(key: &str, n: u32) -> Result<(), String> {
     if n == 0 { Err(format!("{key} is 0, it must be at least 1")) } else { Ok(()) }
+}
+
+fn one_a_part(checksums: Option<&[u64]>, parts: &[Bytes]) -> Result<(), String> {
+    match checksums {
+        Some(all) if all.len() != parts.len() => {
+            Err(format!("{} checksums for {} payload parts", all.len(), parts.len()))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn no_parts(parts: &[Bytes]) -> Result<(), String> {

@@ -6,7 +6,7 @@ use crate::frame::FrameForm;
 use crate::geometry::{Geometry, Orientation};
 use crate::index::{Index, IndexRange, IndexSet};
 use crate::message::*;
-use crate::params::{Arithmetic, Compat, OnGap, OutputDtype, PipelineParams, Save};
+use crate::params::{Arithmetic, Compat, OutputDtype, PipelineParams, Save};
 use crate::source::SourceSpec;
 use crate::value::{NumArray, Value};
 use proptest::prelude::*;
@@ -39,6 +39,7 @@ fn plan() -> PreparePlan {
         compression: Compression::ShuffleGzip(4),
         batch: 3,
         frames_per_chunk: 10,
+        checksums: true,
         source: Some(SourceSpec {
             name: "numpy".into(),
             data: Value::Map(vec![
@@ -58,6 +59,7 @@ fn prepared() -> Prepared {
         positions: Some(vec![[1e-6, -2e-6], [f64::MAX, 0.1]]),
         max_valid: Some(vec![4, 4]),
         invalid: None,
+        checksums: Some(vec![u64::MAX]),
         load_us: 17,
         prepare_us: 400,
     }
@@ -76,6 +78,7 @@ fn ticket() -> Ticket {
             ],
             positions: Some(vec![[0.0, 1.0], [2.0, 3.0]]),
             weights: Some((Dtype::U8, [4, 5])),
+            checksums: Some(vec![1, u64::MAX]),
         }),
     }
 }
@@ -108,25 +111,12 @@ fn announce() -> Announce {
         chunk_format: None,
         save: Some(Save::Link),
         pipeline: PipelineParams {
-            frames_per_chunk: None,
             batch: Some(3),
-            compression: Compression::None,
             dtype: OutputDtype::Float32,
             arithmetic: Arithmetic::Fast,
             compat: Compat::Ptypy,
-            valid_range: None,
-            bad_values: vec![],
-            on_gap: OnGap::Fill,
             live: true,
-            parts_linger_secs: 5.0,
-            publish_interval_secs: 0.5,
-            sink_memory_bytes: 1 << 30,
-            producer_memory_bytes: 1 << 30,
-            window: 8,
-            threads: None,
-            peer_timeout_secs: 60.0,
-            fresh: false,
-            force: false,
+            ..PipelineParams::default()
         },
         warnings: vec!["energy is ptypy's default".into()],
         origins: vec![("energy".into(), "7.2".into(), "default".into())],
@@ -148,7 +138,14 @@ fn all() -> Vec<Message> {
         Body::Refused(failure.clone()),
         Body::Stop(failure.clone()),
         Body::Bye,
-        Body::EndOfScan { expected: 10, gaps: set.clone() },
+        Body::EndOfScan {
+            expected: 10,
+            gaps: set.clone(),
+            aborted: Some(Aborted { reason: "disarmed".into(), announced: Some(12) }),
+        },
+        Body::Beat { every_ms: 1000 },
+        Body::Reset,
+        Body::Paused { reason: "disk full".into() },
         Body::Want { tickets: 8 },
         Body::Measured { range, centers: vec![None, Some([1.5, 2.5])] },
         Body::Failed { range, failure },

@@ -71,6 +71,7 @@ fn plan() -> Body {
         compression: Compression::None,
         batch: 3,
         frames_per_chunk: 5,
+        checksums: false,
         source: None,
         load_common: false,
         workers_read: false,
@@ -90,6 +91,7 @@ fn ticket(first: u64, count: u32, task: Task) -> (Body, Bytes) {
             frames: vec![(Encoding::Raw, 12); count as usize],
             positions: None,
             weights: None,
+            checksums: None,
         }),
     };
     (Body::Ticket(ticket), pixels.into())
@@ -147,7 +149,7 @@ fn the_worker_of_the_documentation_works() {
         assert_eq!(said.parts, [chunk]);
         assert_eq!(heard(&producer.events).1, to_producer(Body::Want { tickets: 1 }));
     }
-    let end = Body::EndOfScan { expected: 5, gaps: IndexSet::new() };
+    let end = Body::EndOfScan { expected: 5, gaps: IndexSet::new(), aborted: None };
     producer.tx.send(at_producer, to_producer(end));
     for hub in [&producer, &sink] {
         assert_eq!(heard(&hub.events).1, to_producer(Body::Bye));
