@@ -15,6 +15,7 @@ use ptystream_producer::run::ProducerReport;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 const OK: u8 = 0;
 const DIFFERENT: u8 = 1;
@@ -35,7 +36,7 @@ pub fn main_with(registry: Registry) -> ExitCode {
     start_logs(&cli.command);
     memory::keep_frames();
     let shutdown = Shutdown::new();
-    let caught = match signals::listen(&shutdown) {
+    let caught = match signals::listen(&shutdown, Duration::from_secs_f64(cli.grace)) {
         Ok(caught) => caught,
         Err(error) => {
             tracing::warn!("signals cannot be caught, so they end the process at once: {error}");

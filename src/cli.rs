@@ -29,9 +29,28 @@ Logs go to stderr (PTYSTREAM_LOG=debug for more), results to stdout.";
 #[derive(Debug, Parser)]
 #[command(name = "ptystream", version, about, after_help = AFTER_HELP, max_term_width = 100)]
 pub struct Cli {
+    /// Seconds that an orderly end may take after SIGINT or SIGTERM, before it is forced
+    #[arg(
+        long,
+        global = true,
+        default_value_t = 8.0,
+        value_name = "SECONDS",
+        env = "PTYSTREAM_GRACE",
+        value_parser = seconds
+    )]
+    pub grace: f64,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// Reads a time in seconds.
+fn seconds(text: &str) -> Result<f64, String> {
+    let secs: f64 = text.parse().map_err(|_| format!("'{text}' is no number of seconds"))?;
+    match std::time::Duration::try_from_secs_f64(secs) {
+        Ok(_) => Ok(secs),
+        Err(_) => Err(format!("'{text}' is no time; give seconds, such as 8")),
+    }
 }
 
 /// What to do.

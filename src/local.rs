@@ -8,8 +8,16 @@ use ptystream_common::shutdown::Shutdown;
 use ptystream_common::source::Registry;
 use ptystream_producer::run::{ProducerReport, Progress};
 use ptystream_producer::scan::Scan;
+use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// How long workers may take to end after the producer.
+const STRAGGLING: Duration = Duration::from_secs(30);
+const TICK: Duration = Duration::from_millis(2);
+
+/// The sink's thread; it may linger for as long as it was told to.
+const SINK: &str = "sink";
 
 /// A name that nobody else in this process has.
 const ANY: &str = "inproc://*";
@@ -32,7 +40,7 @@ pub fn run(
     let (producer_address, sink_address) = (producer_hub.address.clone(), sink_hub.address.clone());
     let peer_timeout = Duration::from_secs_f64(config.pipeline.peer_timeout_secs);
     let sink = ptystream_sink::run::SinkArgs {
-        name: "sink".into(),
+        name: SINK.into(),
         hub: sink_hub,
         producer: link.spoke(&producer_address)?,
         into: None,
@@ -40,7 +48,7 @@ pub fn run(
         // Signals reach the producer, which tells the others.
         shutdown: Shutdown::new(),
     };
-    let sink = spawn("sink".into(), move || ptystream_sink::run::run(sink).map(|_| ()))?;
+    let sink = spawn(SINK.into(), move || ptystream_sink::run::run(sink).map(|_| ()))?;
     let threads = config
         .pipeline
         .threads
@@ -56,13 +64,24 @@ pub fn run(
             window: config.pipeline.window,
             peer_timeout,
             shutdown: Shutdown::new(),
+            activity: Arc::default(),
         };
         workers.push(spawn(name, move || ptystream_worker::run::run(args).map(|_| ()))?);
     }
     let result =
         ptystream_producer::run::run(scan, &config.pipeline, producer_hub, shutdown, progress);
+    let deadline = Instant::now() + STRAGGLING;
     for thread in workers.into_iter().chain([sink]) {
         let name = thread.thread().name().unwrap_or("a role").to_owned();
+        let is_sink = name == SINK;
+        while !is_sink && !thread.is_finished() && Instant::now() < deadline {
+            std::thread::sleep(TICK);
+        }
+        if !is_sink && !thread.is_finished() {
+            // The scan has ended without it: a read that never returns ends with the process.
+            tracing::warn!("{name} did not end and is left behind");
+            continue;
+        }
         match thread.join() {
             Ok(Ok(())) => {}
             // The producer has the same failure and returns it.

@@ -3,13 +3,18 @@
 use crate::cli::{SinkArgs, WorkerArgs};
 use crate::config::Config;
 use ptystream_common::error::{Failure, Kind};
-use ptystream_common::link::for_address;
+use ptystream_common::link::{SpokeSend, for_address};
 use ptystream_common::message::SinkReport;
 use ptystream_common::shutdown::Shutdown;
 use ptystream_common::source::Registry;
 use ptystream_producer::run::{ProducerReport, Progress};
 use ptystream_producer::scan::Scan;
-use std::time::Duration;
+use ptystream_worker::activity::Activity;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+const TICK: Duration = Duration::from_millis(20);
 
 /// Hands out a scan at an address.
 ///
@@ -37,14 +42,23 @@ pub fn worker(args: &WorkerArgs, registry: &Registry, shutdown: &Shutdown) -> Re
     let base = args.name.clone().unwrap_or_else(process_name);
     let peer_timeout = seconds("--peer-timeout", args.peer_timeout)?;
     let mut threads = Vec::with_capacity(args.threads);
+    let mut watched = Vec::with_capacity(args.threads);
     for number in 0..args.threads.max(1) {
         let name = match args.threads {
             0 | 1 => base.clone(),
             _ => format!("{base}.{number}"),
         };
+        let producer = for_address(&args.producer)?.spoke(&args.producer)?;
+        let activity = Arc::<Activity>::default();
+        watched.push(Watched {
+            name: name.clone(),
+            activity: Arc::clone(&activity),
+            producer: Arc::clone(&producer.tx),
+        });
         let work = ptystream_worker::run::WorkerArgs {
             name: name.clone(),
-            producer: for_address(&args.producer)?.spoke(&args.producer)?,
+            producer,
+            activity,
             sink: for_address(&args.sink)?.spoke(&args.sink)?,
             registry: registry.clone(),
             window: args.window.max(1),
@@ -57,6 +71,7 @@ pub fn worker(args: &WorkerArgs, registry: &Registry, shutdown: &Shutdown) -> Re
             .map_err(|e| Failure::new(Kind::Aborted, format!("cannot start a thread: {e}")))?;
         threads.push(thread);
     }
+    watch(&threads, &watched, &args.producer, peer_timeout)?;
     let mut frames = 0;
     let mut first = None;
     for thread in threads {
@@ -70,6 +85,49 @@ pub fn worker(args: &WorkerArgs, registry: &Registry, shutdown: &Shutdown) -> Re
         }
     }
     first.map_or(Ok(frames), Err)
+}
+
+/// A worker as seen from outside of its thread.
+struct Watched {
+    name: String,
+    activity: Arc<Activity>,
+    producer: Arc<dyn SpokeSend>,
+}
+
+/// Waits for the workers, but not for one that is stuck in a read while there is nobody any more
+/// who could tell it to stop.
+fn watch<T>(
+    threads: &[JoinHandle<T>],
+    watched: &[Watched],
+    address: &str,
+    patience: Duration,
+) -> Result<(), Failure> {
+    let mut alone_since = vec![None; watched.len()];
+    while !threads.iter().all(JoinHandle::is_finished) {
+        std::thread::sleep(TICK);
+        for ((worker, thread), since) in watched.iter().zip(threads).zip(&mut alone_since) {
+            if thread.is_finished() || worker.producer.is_connected() {
+                *since = None;
+                continue;
+            }
+            let alone = since.get_or_insert_with(Instant::now).elapsed();
+            if let Some((range, busy)) = worker.activity.current()
+                && alone > patience
+                && busy > patience
+            {
+                return Err(Failure::new(
+                    Kind::Peer,
+                    format!(
+                        "{} has been at frames {range} for {:.0} s, and the producer at {address} \
+                         is gone; is their file or file system stuck?",
+                        worker.name,
+                        busy.as_secs_f64()
+                    ),
+                ));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Writes the scan of a producer.

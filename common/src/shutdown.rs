@@ -1,12 +1,13 @@
 //! The trigger that ends a role: the same door for signals and for tests.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Tells a role whether it is to end; clones share one state.
 #[derive(Clone, Debug, Default)]
 pub struct Shutdown {
     level: Arc<AtomicU8>,
+    waits_for: Arc<Mutex<String>>,
 }
 
 impl Shutdown {
@@ -23,5 +24,15 @@ impl Shutdown {
     /// Tells whether an orderly end was asked for.
     pub fn is_begun(&self) -> bool {
         self.level.load(Ordering::SeqCst) > 0
+    }
+
+    /// Notes what the role waits for before it can end, for people.
+    pub fn set_waits_for(&self, what: impl Into<String>) {
+        *self.waits_for.lock().unwrap_or_else(PoisonError::into_inner) = what.into();
+    }
+
+    /// Returns what the role waits for; empty if it said nothing.
+    pub fn waits_for(&self) -> String {
+        self.waits_for.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

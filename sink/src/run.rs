@@ -353,7 +353,9 @@ impl Sink {
 
     fn on_disk(&mut self, event: DiskEvent) -> Result<Option<SinkReport>, Failure> {
         match event {
-            DiskEvent::Written(peer) => self.credit.returned(peer),
+            DiskEvent::Written(peers) => {
+                peers.into_iter().for_each(|peer| self.credit.returned(peer));
+            }
             DiskEvent::Closed(bytes) => {
                 if let Some(scan) = &mut self.scan {
                     scan.bytes += bytes;

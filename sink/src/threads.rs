@@ -14,6 +14,9 @@ use ptystream_common::message::SinkReport;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+/// So many results are written before the sink is woken, unless there are no more to write.
+const TOLD_AT_ONCE: usize = 8;
+
 enum Job {
     CommonWeights(Bytes),
     Put { from: PeerId, range: IndexRange, data: Bytes, weights: Option<Bytes> },
@@ -32,8 +35,8 @@ enum Part {
 /// What has happened on disk.
 #[derive(Debug)]
 pub enum DiskEvent {
-    /// A result of this worker has left memory.
-    Written(PeerId),
+    /// Results of these workers have left memory.
+    Written(Vec<PeerId>),
     /// A chunk is closed; so many bytes of pixels and weights as they are stored.
     Closed(u64),
     /// A chunk is durable and visible.
@@ -147,6 +150,7 @@ fn write(
     events: &Sender<DiskEvent>,
 ) -> Duration {
     let mut busy = Duration::ZERO;
+    let mut written = Vec::new();
     for job in inbox {
         let begun = Instant::now();
         let done = match job {
@@ -155,7 +159,7 @@ fn write(
                 Ok(())
             }
             Job::Put { from, range, data, weights } => {
-                writer.put(range, data, weights).map(|()| tell(events, DiskEvent::Written(from)))
+                writer.put(range, data, weights).map(|()| written.push(from))
             }
             Job::Close(chunk) => {
                 let range = chunk.range;
@@ -182,6 +186,9 @@ fn write(
             }
         };
         busy += begun.elapsed();
+        if written.len() >= TOLD_AT_ONCE || (inbox.is_empty() && !written.is_empty()) {
+            tell(events, DiskEvent::Written(std::mem::take(&mut written)));
+        }
         if let Err(error) = done {
             // Unfinished parts go first: on a full disk what is whole needs their room.
             drop(writer);
@@ -264,7 +271,7 @@ fn discard(inbox: &Receiver<Job>, events: &Sender<DiskEvent>) -> Duration {
     for job in inbox {
         match job {
             Job::CommonWeights(_) => {}
-            Job::Put { from, .. } => tell(events, DiskEvent::Written(from)),
+            Job::Put { from, .. } => tell(events, DiskEvent::Written(vec![from])),
             Job::Close(chunk) => {
                 chunks += 1;
                 tell(events, DiskEvent::Durable(chunk.range));

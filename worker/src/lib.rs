@@ -3,11 +3,13 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`run`] | the role: read first |
+//! | [`activity`] | what a worker is at, for those who watch |
 //! | [`prepare`] | from raw frames to HDF5 chunks of data and weights |
 //! | [`plan`] | a plan checked against its arrays |
 //! | [`center`] | centres of mass for the automatic centre |
 //! | [`error`] | what can be wrong with a frame or a plan |
 
+pub mod activity;
 pub mod center;
 pub mod error;
 pub mod plan;

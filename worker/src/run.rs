@@ -9,6 +9,7 @@
 //!                            └────────┘
 //! ```
 
+use crate::activity::Activity;
 use crate::prepare::Preparer;
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, never, select};
@@ -23,6 +24,7 @@ use ptystream_common::message::{
 use ptystream_common::shutdown::Shutdown;
 use ptystream_common::source::{Common, Registry, Source, load_each};
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const TICK: Duration = Duration::from_millis(50);
@@ -43,6 +45,8 @@ pub struct WorkerArgs {
     pub peer_timeout: Duration,
     /// Ends it.
     pub shutdown: Shutdown,
+    /// What it does at the moment, for those who watch.
+    pub activity: Arc<Activity>,
 }
 
 /// What a worker has done.
@@ -138,15 +142,31 @@ impl Worker {
                 self.deliver(message);
             }
             let leaving = self.no_more || self.args.shutdown.is_begun();
+            if self.args.shutdown.is_begun() {
+                self.say_what_is_left();
+            }
             if self.finished.is_none() {
                 match self.tickets.pop_front() {
-                    Some((ticket, parts)) => self.do_ticket(ticket, parts)?,
+                    Some((ticket, parts)) => {
+                        self.args.activity.begin(ticket.range);
+                        let done = self.do_ticket(ticket, parts);
+                        self.args.activity.end();
+                        done?;
+                    }
                     None if leaving => return Ok(()),
                     None => {}
                 }
             }
             self.on_time()?;
         }
+    }
+
+    fn say_what_is_left(&self) {
+        let mut text = format!("{}: {} tickets", self.args.name, self.tickets.len());
+        if self.finished.is_some() {
+            text.push_str(", and the sink's leave to send a result");
+        }
+        self.args.shutdown.set_waits_for(text);
     }
 
     fn on_producer(&mut self, event: SpokeEvent) -> Result<(), Failure> {

@@ -169,6 +169,10 @@ impl SpokeSend for InprocSpoke {
         line.hub.events.send(HubEvent::Message(line.peer, message)).is_ok()
     }
 
+    fn is_connected(&self) -> bool {
+        lock(&self.core.line).is_some()
+    }
+
     fn close(&self) {
         let mut endpoints = lock(&ENDPOINTS);
         let here = Arc::as_ptr(&self.core);

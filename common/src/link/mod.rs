@@ -76,6 +76,8 @@ pub trait HubSend: Send + Sync {
 pub trait SpokeSend: Send + Sync {
     /// Queues a message; `false` if there is no connection.
     fn send(&self, message: Message) -> bool;
+    /// Tells whether the connection stands.
+    fn is_connected(&self) -> bool;
     /// Sends what is queued, waits until it is on its way, then closes.
     fn close(&self);
 }

@@ -4,6 +4,7 @@
 //! once, in a `Refused` of this program's own version: whoever speaks another version sees from
 //! its first six bytes which one is spoken here.
 
+use super::memory::{self, Incoming, MemoryError, Outgoing, Said};
 use super::{InFlight, SEND_BURST, SocketThread, bind, finish, flush, options, outgoing};
 use crate::error::{Failure, Kind};
 use crate::link::address::ZmqAddress;
@@ -23,12 +24,20 @@ enum Command {
     Close,
 }
 
-/// Identities of the peers that are there, for those who send.
-#[derive(Clone, Default)]
-struct Identities(Arc<Mutex<HashMap<PeerId, Bytes>>>);
+/// How a peer is reached.
+#[derive(Clone)]
+struct Route {
+    identity: Bytes,
+    /// Where big parts go, once the peer has accepted it.
+    memory: Option<Arc<Outgoing>>,
+}
 
-impl Identities {
-    fn lock(&self) -> MutexGuard<'_, HashMap<PeerId, Bytes>> {
+/// Routes to the peers that are there, for those who send.
+#[derive(Clone, Default)]
+struct Routes(Arc<Mutex<HashMap<PeerId, Route>>>);
+
+impl Routes {
+    fn lock(&self) -> MutexGuard<'_, HashMap<PeerId, Route>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -41,11 +50,11 @@ pub(super) fn open(address: &ZmqAddress) -> Result<Hub, Failure> {
     let (listener, real) = bind::bind(address)?;
     let (events_tx, events) = unbounded();
     let (commands, commands_rx) = mpsc::unbounded_channel();
-    let identities = Identities::default();
+    let routes = Routes::default();
     let (ready, is_ready): (_, Receiver<Result<(), Failure>>) = bounded(1);
     let shown = real.to_string();
     let work = {
-        let identities = identities.clone();
+        let routes = routes.clone();
         let shown = shown.clone();
         move || async move {
             let mut socket = RouterSocket::with_options(options());
@@ -60,7 +69,7 @@ pub(super) fn open(address: &ZmqAddress) -> Result<Hub, Failure> {
             }
             let server = Server {
                 events: events_tx,
-                identities,
+                routes,
                 peers: HashMap::new(),
                 next: 1,
                 in_flight: InFlight::default(),
@@ -72,20 +81,26 @@ pub(super) fn open(address: &ZmqAddress) -> Result<Hub, Failure> {
     is_ready.recv().unwrap_or_else(|_| {
         Err(Failure::new(Kind::Peer, format!("cannot listen on {shown}: its thread has ended")))
     })?;
-    Ok(Hub { address: shown, events, tx: Arc::new(ZmqHub { commands, identities, thread }) })
+    Ok(Hub { address: shown, events, tx: Arc::new(ZmqHub { commands, routes, thread }) })
 }
 
 struct ZmqHub {
     commands: mpsc::UnboundedSender<Command>,
-    identities: Identities,
+    routes: Routes,
     thread: SocketThread,
 }
 
 impl HubSend for ZmqHub {
     fn send(&self, peer: PeerId, message: Message) -> bool {
-        let Some(identity) = self.identities.lock().get(&peer).cloned() else { return false };
+        let Some(Route { identity, memory }) = self.routes.lock().get(&peer).cloned() else {
+            return false;
+        };
         match wire::encode(&message) {
-            Ok(parts) => self.commands.send(Command::Send { identity, parts }).is_ok(),
+            Ok(parts) => {
+                let placed = memory.and_then(|memory| memory.place(&parts));
+                let parts = placed.unwrap_or(parts);
+                self.commands.send(Command::Send { identity, parts }).is_ok()
+            }
             Err(error) => {
                 super::log_unsendable(&error);
                 false
@@ -104,11 +119,15 @@ struct Peer {
     id: PeerId,
     /// Whether it was told that it cannot be understood.
     told: bool,
+    /// Where it puts big parts.
+    incoming: Option<Incoming>,
+    /// What was offered to it and is not accepted yet.
+    offered: Option<Arc<Outgoing>>,
 }
 
 struct Server {
     events: Sender<HubEvent>,
-    identities: Identities,
+    routes: Routes,
     peers: HashMap<Bytes, Peer>,
     next: u64,
     in_flight: InFlight,
@@ -126,7 +145,7 @@ impl Server {
             tokio::select! {
                 received = socket.recv() => match received {
                     Ok(message) => {
-                        if let Some((identity, answer)) = self.receive(message) {
+                        for (identity, answer) in self.receive(message) {
                             self.send(&mut socket, identity, answer).await;
                         }
                     }
@@ -161,7 +180,7 @@ impl Server {
             }
         }
         commands.close();
-        self.identities.lock().clear();
+        self.routes.lock().clear();
         for error in socket.unbind_all().await {
             tracing::debug!("unbinding: {error}");
         }
@@ -170,17 +189,35 @@ impl Server {
         finish().await;
     }
 
-    /// Passes on what a peer said; returns the answer to what cannot be read.
-    fn receive(&mut self, message: ZmqMessage) -> Option<(Bytes, Vec<Bytes>)> {
+    /// Passes on what a peer said; returns the answers of the link itself.
+    fn receive(&mut self, message: ZmqMessage) -> Vec<(Bytes, Vec<Bytes>)> {
         let mut parts = message.into_vecdeque();
-        let identity = parts.pop_front()?;
+        let Some(identity) = parts.pop_front() else { return Vec::new() };
         let peer = self.peers.entry(identity.clone()).or_insert_with(|| {
             let id = PeerId(self.next);
             self.next += 1;
-            self.identities.lock().insert(id, identity.clone());
-            Peer { id, told: false }
+            self.routes.lock().insert(id, Route { identity: identity.clone(), memory: None });
+            Peer { id, told: false, incoming: None, offered: None }
         });
-        let (event, answer) = match wire::decode(parts.into()) {
+        let mut parts = Vec::from(parts);
+        if parts.first().is_some_and(|head| memory::is_ours(head)) {
+            match peer.share(&parts, &self.routes) {
+                Ok(Shared::Message(whole)) => parts = whole,
+                Ok(Shared::Answers(answers)) => {
+                    return answers.into_iter().map(|a| (identity.clone(), vec![a])).collect();
+                }
+                Err(error @ MemoryError::Garbage(_)) => {
+                    tracing::error!(peer = %peer.id, "a message was dropped: {error}");
+                    return Vec::new();
+                }
+                Err(error) => {
+                    let why = crate::error::chain(&error);
+                    tracing::debug!(peer = %peer.id, "{why}; all goes through the socket");
+                    return Vec::new();
+                }
+            }
+        }
+        let (event, answer) = match wire::decode(parts) {
             Ok(message) => (HubEvent::Message(peer.id, message), None),
             Err(error) => {
                 let answer = (!std::mem::replace(&mut peer.told, true)).then(|| refusal(&error));
@@ -189,12 +226,12 @@ impl Server {
         };
         // Nobody may be reading any more while the hub is about to be closed.
         let _ = self.events.send(event);
-        answer.flatten().map(|parts| (identity, parts))
+        answer.flatten().map(|parts| (identity, parts)).into_iter().collect()
     }
 
     fn lose(&mut self, identity: &Bytes) {
         if let Some(peer) = self.peers.remove(identity) {
-            self.identities.lock().remove(&peer.id);
+            self.routes.lock().remove(&peer.id);
             let _ = self.events.send(HubEvent::Gone(peer.id));
         }
     }
@@ -204,6 +241,42 @@ impl Server {
         // The monitor tells of a peer that is gone; its `Gone` follows.
         if let Err(error) = socket.send(message).await {
             tracing::debug!("sending: {error}");
+        }
+    }
+}
+
+/// What came of a message about shared memory.
+enum Shared {
+    /// The message whose payload lay there.
+    Message(Vec<Bytes>),
+    /// What is to be said in return.
+    Answers(Vec<Bytes>),
+}
+
+impl Peer {
+    fn share(&mut self, parts: &[Bytes], routes: &Routes) -> Result<Shared, MemoryError> {
+        match memory::read(&parts[0])? {
+            Said::Offer(offer) => {
+                let (incoming, acceptance) = Incoming::open(&offer)?;
+                self.incoming = Some(incoming);
+                let own = Arc::new(Outgoing::new()?);
+                let answers = vec![acceptance, own.offer()];
+                self.offered = Some(own);
+                Ok(Shared::Answers(answers))
+            }
+            Said::Acceptance(token) => {
+                let accepted = self.offered.take().filter(|o| o.is_accepted_by(&token));
+                if let Some(route) = routes.lock().get_mut(&self.id) {
+                    route.memory = accepted;
+                }
+                Ok(Shared::Answers(Vec::new()))
+            }
+            Said::Reference(reference) => {
+                let (Some(incoming), Some(head)) = (&self.incoming, parts.get(1)) else {
+                    return Err(MemoryError::Garbage("nothing was offered before"));
+                };
+                incoming.resolve(&reference, head.clone()).map(Shared::Message)
+            }
         }
     }
 }

@@ -17,6 +17,7 @@
 
 mod bind;
 mod hub;
+mod memory;
 mod spoke;
 
 use super::address::ZmqAddress;
