@@ -1,21 +1,30 @@
 //! The hub: a ROUTER.
 //!
-//! A peer gets its [`PeerId`] with its first message. One that cannot be understood is told why
+//! A peer gets its [`PeerId`] with its first message that is not a beat. One that cannot be understood is told why
 //! once, in a `Refused` of this program's own version: whoever speaks another version sees from
 //! its first six bytes which one is spoken here.
+//!
+//! A peer that is dead is told so (`Reset`) and dropped: once it goes on, it reads what was queued,
+//! the `Reset` and the end of the connection. What it says meanwhile is never read.
 
-use super::{InFlight, SEND_BURST, SocketThread, bind, finish, flush, options, outgoing};
+use super::pulse::{Due, Pulse, Rhythm};
+use super::{
+    InFlight, SEND_BURST, SocketThread, bind, encoded, finish, flush, idle, options, outgoing, ticks,
+};
 use crate::error::{Failure, Kind};
 use crate::link::address::ZmqAddress;
 use crate::link::{Hub, HubEvent, HubSend, PeerId};
-use crate::message::{Body, Message, Stamp};
+use crate::message::{Body, Header, Message, Stamp};
 use crate::wire::{self, WireError};
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use futures::StreamExt;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
+use zeromq::util::PeerIdentity;
 use zeromq::{RouterSocket, Socket, SocketEvent, SocketRecv, SocketSend, ZmqMessage};
 
 enum Command {
@@ -37,8 +46,8 @@ impl Identities {
 ///
 /// # Errors
 /// See [`bind::bind`].
-pub(super) fn open(address: &ZmqAddress) -> Result<Hub, Failure> {
-    let (listener, real) = bind::bind(address)?;
+pub(super) fn open(address: &ZmqAddress, rhythm: Rhythm) -> Result<Hub, Failure> {
+    let (listener, real) = bind::bind(address, rhythm.dead_after)?;
     let (events_tx, events) = unbounded();
     let (commands, commands_rx) = mpsc::unbounded_channel();
     let identities = Identities::default();
@@ -63,12 +72,16 @@ pub(super) fn open(address: &ZmqAddress) -> Result<Hub, Failure> {
                 identities,
                 peers: HashMap::new(),
                 next: 1,
-                in_flight: InFlight::default(),
+                rhythm,
+                beat: encoded(Body::Beat { every_ms: rhythm.every_ms() }),
             };
             server.serve(socket, monitor, commands_rx).await;
         }
     };
-    let thread = SocketThread::spawn("zmq-hub", work)?;
+    let thread = SocketThread::spawn("zmq-hub", move |runtime| {
+        runtime.block_on(async { work().await });
+        runtime.shutdown_background();
+    })?;
     is_ready.recv().unwrap_or_else(|_| {
         Err(Failure::new(Kind::Peer, format!("cannot listen on {shown}: its thread has ended")))
     })?;
@@ -100,10 +113,16 @@ impl HubSend for ZmqHub {
     }
 }
 
+/// A connection over which something was said.
+#[derive(Default)]
 struct Peer {
-    id: PeerId,
+    /// Its name, once it has said something to the role.
+    id: Option<PeerId>,
     /// Whether it was told that it cannot be understood.
     told: bool,
+    /// What is queued for it.
+    in_flight: InFlight,
+    pulse: Pulse,
 }
 
 struct Server {
@@ -111,7 +130,9 @@ struct Server {
     identities: Identities,
     peers: HashMap<Bytes, Peer>,
     next: u64,
-    in_flight: InFlight,
+    rhythm: Rhythm,
+    /// A beat, encoded.
+    beat: Vec<Bytes>,
 }
 
 impl Server {
@@ -121,6 +142,8 @@ impl Server {
         mut monitor: futures::channel::mpsc::Receiver<SocketEvent>,
         mut commands: mpsc::UnboundedReceiver<Command>,
     ) {
+        let mut ticks = ticks(&self.rhythm);
+        let mut ticked = Instant::now();
         let mut open = true;
         while open {
             tokio::select! {
@@ -158,6 +181,11 @@ impl Server {
                         self.send(&mut socket, identity, parts).await;
                     }
                 }
+                now = ticks.tick() => {
+                    let elapsed = now.saturating_duration_since(ticked);
+                    ticked = now;
+                    self.tick(&mut socket, elapsed).await;
+                }
             }
         }
         commands.close();
@@ -165,26 +193,38 @@ impl Server {
         for error in socket.unbind_all().await {
             tracing::debug!("unbinding: {error}");
         }
-        flush(&mut socket, &self.in_flight).await;
+        flush(&mut socket, || self.peers.values().all(|peer| idle(&peer.in_flight))).await;
         drop(socket);
         finish().await;
     }
 
-    /// Passes on what a peer said; returns the answer to what cannot be read.
+    /// Passes on what a peer said; returns what the link itself answers.
     fn receive(&mut self, message: ZmqMessage) -> Option<(Bytes, Vec<Bytes>)> {
         let mut parts = message.into_vecdeque();
         let identity = parts.pop_front()?;
-        let peer = self.peers.entry(identity.clone()).or_insert_with(|| {
+        let peer = self.peers.entry(identity.clone()).or_default();
+        peer.pulse.heard();
+        let decoded = wire::decode(parts.into());
+        match &decoded {
+            Ok(Message { header: Header { body: Body::Beat { every_ms }, .. }, .. }) => {
+                let first = peer.pulse.beaten(*every_ms, &self.rhythm);
+                return first.then(|| (identity, self.beat.clone()));
+            }
+            // A spoke that has given this end up says nothing more.
+            Ok(Message { header: Header { body: Body::Reset, .. }, .. }) => return None,
+            _ => {}
+        }
+        let id = *peer.id.get_or_insert_with(|| {
             let id = PeerId(self.next);
             self.next += 1;
             self.identities.lock().insert(id, identity.clone());
-            Peer { id, told: false }
+            id
         });
-        let (event, answer) = match wire::decode(parts.into()) {
-            Ok(message) => (HubEvent::Message(peer.id, message), None),
+        let (event, answer) = match decoded {
+            Ok(message) => (HubEvent::Message(id, message), None),
             Err(error) => {
                 let answer = (!std::mem::replace(&mut peer.told, true)).then(|| refusal(&error));
-                (HubEvent::Unreadable(peer.id, error), answer)
+                (HubEvent::Unreadable(id, error), answer)
             }
         };
         // Nobody may be reading any more while the hub is about to be closed.
@@ -192,15 +232,51 @@ impl Server {
         answer.flatten().map(|parts| (identity, parts))
     }
 
+    /// Forgets a peer, which the role hears if it knows the peer.
     fn lose(&mut self, identity: &Bytes) {
-        if let Some(peer) = self.peers.remove(identity) {
-            self.identities.lock().remove(&peer.id);
-            let _ = self.events.send(HubEvent::Gone(peer.id));
+        if let Some(id) = self.peers.remove(identity).and_then(|peer| peer.id) {
+            self.identities.lock().remove(&id);
+            let _ = self.events.send(HubEvent::Gone(id));
         }
     }
 
-    async fn send(&self, socket: &mut RouterSocket, identity: Bytes, parts: Vec<Bytes>) {
-        let message = outgoing(Some(identity), parts, &self.in_flight);
+    /// Says to peers that this end lives, and drops those that do not.
+    async fn tick(&mut self, socket: &mut RouterSocket, elapsed: Duration) {
+        let mut beats = Vec::new();
+        let mut dead = Vec::new();
+        for (identity, peer) in &mut self.peers {
+            match peer.pulse.tick(elapsed, &self.rhythm) {
+                Due::Beat if !peer.told && idle(&peer.in_flight) => beats.push(identity.clone()),
+                Due::Burial => dead.push(identity.clone()),
+                Due::Beat | Due::Nothing => {}
+            }
+        }
+        for identity in beats {
+            self.send(socket, identity, self.beat.clone()).await;
+        }
+        for identity in dead {
+            tracing::warn!("{} is silent and taken for dead", self.name(&identity));
+            self.send(socket, identity.clone(), encoded(Body::Reset)).await;
+            self.lose(&identity);
+            if let Ok(identity) = PeerIdentity::try_from(identity) {
+                socket.backend().peer_disconnected(&identity);
+            }
+        }
+    }
+
+    /// Returns what the log calls a peer.
+    fn name(&self, identity: &Bytes) -> String {
+        match self.peers.get(identity).and_then(|peer| peer.id) {
+            Some(id) => id.to_string(),
+            None => "a peer that has said nothing yet".into(),
+        }
+    }
+
+    async fn send(&mut self, socket: &mut RouterSocket, identity: Bytes, parts: Vec<Bytes>) {
+        // It is gone; its `Gone` is on the way to whoever sent this.
+        let Some(peer) = self.peers.get_mut(&identity) else { return };
+        peer.pulse.said();
+        let message = outgoing(Some(identity), parts, &peer.in_flight);
         // The monitor tells of a peer that is gone; its `Gone` follows.
         if let Err(error) = socket.send(message).await {
             tracing::debug!("sending: {error}");

@@ -1,13 +1,17 @@
-//! The spoke: a DEALER, a new one for each connection.
+//! The spoke: a DEALER, a new one for each connection, each on a runtime of its own.
+//!
+//! A connection ends with its runtime: what is still queued for a hub that reads nothing goes with
+//! it, and the system's end of the connection too.
 
+use super::pulse::{Due, Pulse, Rhythm};
 use super::{
-    CONNECT_TIMEOUT, InFlight, SEND_BURST, SocketThread, finish, flush, log_unsendable, options,
-    outgoing,
+    CONNECT_TIMEOUT, InFlight, SEND_BURST, SocketThread, encoded, finish, flush, idle,
+    log_unsendable, options, outgoing, ticks,
 };
 use crate::error::Failure;
 use crate::link::address::ZmqAddress;
 use crate::link::{Spoke, SpokeEvent, SpokeSend};
-use crate::message::Message;
+use crate::message::{Body, Message};
 use crate::wire;
 use bytes::Bytes;
 use crossbeam_channel::{Sender, unbounded};
@@ -15,7 +19,9 @@ use futures::StreamExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use zeromq::util::PeerIdentity;
 use zeromq::{DealerSocket, Socket, SocketEvent, SocketRecv, SocketSend, ZmqError};
 
@@ -37,7 +43,11 @@ enum Command {
 ///
 /// # Errors
 /// If the system gives no thread.
-pub(super) fn open(address: &str, target: ZmqAddress) -> Result<Spoke, Failure> {
+pub(super) fn open(
+    address: &str,
+    target: ZmqAddress,
+    rhythm: Rhythm,
+) -> Result<Spoke, Failure> {
     let (events_tx, events) = unbounded();
     let (commands, commands_rx) = mpsc::unbounded_channel();
     let connection = Arc::new(AtomicU64::new(0));
@@ -48,9 +58,11 @@ pub(super) fn open(address: &str, target: ZmqAddress) -> Result<Spoke, Failure> 
         connection: connection.clone(),
         last: 0,
         in_flight: InFlight::default(),
+        rhythm,
+        beat: encoded(Body::Beat { every_ms: rhythm.every_ms() }),
         complaint: String::new(),
     };
-    let thread = SocketThread::spawn("zmq-spoke", move || client.run())?;
+    let thread = SocketThread::spawn("zmq-spoke", move |runtime| client.run(runtime))?;
     let tx = Arc::new(ZmqSpoke { commands, connection, thread });
     Ok(Spoke { address: address.to_owned(), events, tx })
 }
@@ -97,29 +109,43 @@ struct Client {
     connection: Arc<AtomicU64>,
     last: u64,
     in_flight: InFlight,
+    rhythm: Rhythm,
+    /// A beat, encoded.
+    beat: Vec<Bytes>,
     /// What was last wrong with connecting, so that it is said once.
     complaint: String,
 }
 
 impl Client {
-    async fn run(mut self) {
-        while let Some((mut socket, monitor)) = self.connect().await {
-            self.last += 1;
-            self.connection.store(self.last, Ordering::SeqCst);
-            // Nobody may be reading any more while the spoke is about to be closed.
-            let _ = self.events.send(SpokeEvent::Connected);
-            let end = self.talk(&mut socket, monitor).await;
-            self.connection.store(0, Ordering::SeqCst);
-            if let End::Closed = end {
-                self.commands.close();
-                flush(&mut socket, &self.in_flight).await;
-                drop(socket);
-                finish().await;
-                return;
+    fn run(mut self, mut runtime: Runtime) {
+        while let End::Gone = runtime.block_on(self.connection()) {
+            match super::runtime() {
+                Ok(fresh) => std::mem::replace(&mut runtime, fresh).shutdown_background(),
+                // The old one serves as well, but for a writer that may be left in it.
+                Err(error) => tracing::warn!("no fresh runtime for a connection: {error}"),
             }
-            drop(socket);
             let _ = self.events.send(SpokeEvent::Gone);
         }
+        // Name look-ups that are still under way are not waited for.
+        runtime.shutdown_background();
+    }
+
+    /// Makes a connection and serves it to its end.
+    async fn connection(&mut self) -> End {
+        let Some((mut socket, monitor)) = self.connect().await else { return End::Closed };
+        self.last += 1;
+        self.connection.store(self.last, Ordering::SeqCst);
+        // Nobody may be reading any more while the spoke is about to be closed.
+        let _ = self.events.send(SpokeEvent::Connected);
+        let end = self.talk(&mut socket, monitor).await;
+        self.connection.store(0, Ordering::SeqCst);
+        if let End::Closed = end {
+            self.commands.close();
+            flush(&mut socket, || idle(&self.in_flight)).await;
+            drop(socket);
+            finish().await;
+        }
+        end
     }
 
     /// Connects, however long it takes; `None` if the spoke is closed meanwhile.
@@ -150,12 +176,30 @@ impl Client {
     }
 
     async fn talk(&mut self, socket: &mut DealerSocket, mut monitor: Monitor) -> End {
+        let mut pulse = Pulse::default();
+        let mut ticks = ticks(&self.rhythm);
+        let mut ticked = Instant::now();
+        let mut introduced = false;
         loop {
             tokio::select! {
                 received = socket.recv() => match received {
                     Ok(message) => {
+                        pulse.heard();
                         let event = match wire::decode(message.into_vec()) {
-                            Ok(message) => SpokeEvent::Message(message),
+                            Ok(message) => match message.header.body {
+                                Body::Beat { every_ms } => {
+                                    pulse.beaten(every_ms, &self.rhythm);
+                                    continue;
+                                }
+                                Body::Reset => {
+                                    tracing::warn!(
+                                        "{} has taken this end for dead; connecting anew",
+                                        self.target
+                                    );
+                                    return End::Gone;
+                                }
+                                _ => SpokeEvent::Message(message),
+                            },
                             Err(error) => SpokeEvent::Unreadable(error),
                         };
                         let _ = self.events.send(event);
@@ -177,9 +221,15 @@ impl Client {
                             return End::Closed;
                         };
                         if connection == self.last {
-                            let message = outgoing(None, parts, &self.in_flight);
-                            if let Err(error) = socket.send(message).await {
-                                tracing::debug!("sending to {}: {error}", self.target);
+                            pulse.said();
+                            if self.send(socket, parts).await.is_err() {
+                                return End::Gone;
+                            }
+                            // Behind the first message, which is the role's: from then on both
+                            // ends watch.
+                            if !std::mem::replace(&mut introduced, true)
+                                && self.send(socket, self.beat.clone()).await.is_err()
+                            {
                                 return End::Gone;
                             }
                         }
@@ -187,8 +237,31 @@ impl Client {
                         next = if burst < SEND_BURST { self.commands.try_recv().ok() } else { None };
                     }
                 }
+                now = ticks.tick() => {
+                    let elapsed = now.saturating_duration_since(ticked);
+                    ticked = now;
+                    match pulse.tick(elapsed, &self.rhythm) {
+                        Due::Beat if idle(&self.in_flight) => {
+                            if self.send(socket, self.beat.clone()).await.is_err() {
+                                return End::Gone;
+                            }
+                        }
+                        Due::Burial => {
+                            tracing::warn!("{} is silent; connecting anew", self.target);
+                            return End::Gone;
+                        }
+                        Due::Beat | Due::Nothing => {}
+                    }
+                }
             }
         }
+    }
+
+    /// Passes a message to the writer; an error means that there is none any more.
+    async fn send(&self, socket: &mut DealerSocket, parts: Vec<Bytes>) -> Result<(), ()> {
+        socket.send(outgoing(None, parts, &self.in_flight)).await.map_err(|error| {
+            tracing::debug!("sending to {}: {error}", self.target);
+        })
     }
 }
 
