@@ -9,7 +9,8 @@
 
 use super::pulse::{Due, Pulse, Rhythm};
 use super::{
-    InFlight, SEND_BURST, SocketThread, bind, encoded, finish, flush, idle, options, outgoing, ticks,
+    InFlight, SEND_BURST, SocketThread, bind, encoded, finish, flush, idle, options, outgoing,
+    ticks,
 };
 use crate::error::{Failure, Kind};
 use crate::link::address::ZmqAddress;

@@ -43,11 +43,7 @@ enum Command {
 ///
 /// # Errors
 /// If the system gives no thread.
-pub(super) fn open(
-    address: &str,
-    target: ZmqAddress,
-    rhythm: Rhythm,
-) -> Result<Spoke, Failure> {
+pub(super) fn open(address: &str, target: ZmqAddress, rhythm: Rhythm) -> Result<Spoke, Failure> {
     let (events_tx, events) = unbounded();
     let (commands, commands_rx) = mpsc::unbounded_channel();
     let connection = Arc::new(AtomicU64::new(0));
