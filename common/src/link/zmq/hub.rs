@@ -5,12 +5,13 @@
 //! its first six bytes which one is spoken here.
 //!
 //! A peer that is dead is told so (`Reset`) and dropped: once it goes on, it reads what was queued,
-//! the `Reset` and the end of the connection. What it says meanwhile is never read.
+//! the `Reset` and the end of the connection. What it says meanwhile is never read. Closing says
+//! `Reset` too, so that the peer closes first, having read everything.
 
 use super::pulse::{Due, Pulse, Rhythm};
 use super::{
-    InFlight, SEND_BURST, SocketThread, bind, encoded, finish, flush, idle, options, outgoing,
-    ticks,
+    FLUSH_TIMEOUT, InFlight, SEND_BURST, SocketThread, bind, encoded, finish, flush, idle, options,
+    outgoing, ticks,
 };
 use crate::error::{Failure, Kind};
 use crate::link::address::ZmqAddress;
@@ -126,6 +127,15 @@ struct Peer {
     pulse: Pulse,
 }
 
+/// What the link itself does about a message.
+enum Answer {
+    Say(Vec<Bytes>),
+    /// The peer closes, and waits for this end to do so first.
+    Part,
+}
+
+type Monitor = futures::channel::mpsc::Receiver<SocketEvent>;
+
 struct Server {
     events: Sender<HubEvent>,
     identities: Identities,
@@ -140,7 +150,7 @@ impl Server {
     async fn serve(
         mut self,
         mut socket: RouterSocket,
-        mut monitor: futures::channel::mpsc::Receiver<SocketEvent>,
+        mut monitor: Monitor,
         mut commands: mpsc::UnboundedReceiver<Command>,
     ) {
         let mut ticks = ticks(&self.rhythm);
@@ -150,8 +160,12 @@ impl Server {
             tokio::select! {
                 received = socket.recv() => match received {
                     Ok(message) => {
-                        if let Some((identity, answer)) = self.receive(message) {
-                            self.send(&mut socket, identity, answer).await;
+                        match self.receive(message) {
+                            Some((identity, Answer::Say(parts))) => {
+                                self.send(&mut socket, identity, parts).await;
+                            }
+                            Some((identity, Answer::Part)) => self.drop_peer(&socket, identity),
+                            None => {}
                         }
                     }
                     // The crate drops the peer that caused it and says so on the monitor.
@@ -194,13 +208,15 @@ impl Server {
         for error in socket.unbind_all().await {
             tracing::debug!("unbinding: {error}");
         }
-        flush(&mut socket, || self.peers.values().all(|peer| idle(&peer.in_flight))).await;
+        if self.part(&mut socket, &mut monitor).await {
+            flush(&mut socket, || self.peers.values().all(|peer| idle(&peer.in_flight))).await;
+        }
         drop(socket);
         finish().await;
     }
 
     /// Passes on what a peer said; returns what the link itself answers.
-    fn receive(&mut self, message: ZmqMessage) -> Option<(Bytes, Vec<Bytes>)> {
+    fn receive(&mut self, message: ZmqMessage) -> Option<(Bytes, Answer)> {
         let mut parts = message.into_vecdeque();
         let identity = parts.pop_front()?;
         let peer = self.peers.entry(identity.clone()).or_default();
@@ -209,10 +225,11 @@ impl Server {
         match &decoded {
             Ok(Message { header: Header { body: Body::Beat { every_ms }, .. }, .. }) => {
                 let first = peer.pulse.beaten(*every_ms, &self.rhythm);
-                return first.then(|| (identity, self.beat.clone()));
+                return first.then(|| (identity, Answer::Say(self.beat.clone())));
             }
-            // A spoke that has given this end up says nothing more.
-            Ok(Message { header: Header { body: Body::Reset, .. }, .. }) => return None,
+            Ok(Message { header: Header { body: Body::Reset, .. }, .. }) => {
+                return Some((identity, Answer::Part));
+            }
             _ => {}
         }
         let id = *peer.id.get_or_insert_with(|| {
@@ -230,7 +247,7 @@ impl Server {
         };
         // Nobody may be reading any more while the hub is about to be closed.
         let _ = self.events.send(event);
-        answer.flatten().map(|parts| (identity, parts))
+        answer.flatten().map(|parts| (identity, Answer::Say(parts)))
     }
 
     /// Forgets a peer, which the role hears if it knows the peer.
@@ -258,11 +275,53 @@ impl Server {
         for identity in dead {
             tracing::warn!("{} is silent and taken for dead", self.name(&identity));
             self.send(socket, identity.clone(), encoded(Body::Reset)).await;
-            self.lose(&identity);
-            if let Ok(identity) = PeerIdentity::try_from(identity) {
-                socket.backend().peer_disconnected(&identity);
-            }
+            self.drop_peer(socket, identity);
         }
+    }
+
+    /// Ends a connection once what is queued for it is written.
+    fn drop_peer(&mut self, socket: &RouterSocket, identity: Bytes) {
+        self.lose(&identity);
+        if let Ok(identity) = PeerIdentity::try_from(identity) {
+            socket.backend().peer_disconnected(&identity);
+        }
+    }
+
+    /// Lets peers that understand it close first, behind the last message for them: a beat that
+    /// nobody reads any more would break the connection under what is still on its way.
+    ///
+    /// Returns `false` if one of them does not go.
+    async fn part(&mut self, socket: &mut RouterSocket, monitor: &mut Monitor) -> bool {
+        let watched = self.peers.iter().filter(|(_, peer)| peer.pulse.watched());
+        let identities: Vec<_> = watched.map(|(identity, _)| identity.clone()).collect();
+        for identity in identities {
+            self.send(socket, identity, encoded(Body::Reset)).await;
+        }
+        let parting = async {
+            while self.peers.values().any(|peer| peer.pulse.watched()) {
+                tokio::select! {
+                    received = socket.recv() => match received {
+                        // It closes as well, and waits for this end.
+                        Ok(message) => if let Some(identity) = parting_words(message) {
+                            self.drop_peer(socket, identity);
+                        },
+                        Err(_) => tokio::task::yield_now().await,
+                    },
+                    event = monitor.next() => match event {
+                        Some(SocketEvent::Disconnected(identity)) => {
+                            self.peers.remove(&Bytes::from(identity));
+                        }
+                        Some(_) => {}
+                        None => return,
+                    },
+                }
+            }
+        };
+        let parted = tokio::time::timeout(FLUSH_TIMEOUT, parting).await.is_ok();
+        if !parted {
+            tracing::warn!("a peer does not read; what was queued for it is lost");
+        }
+        parted
     }
 
     /// Returns what the log calls a peer.
@@ -283,6 +342,14 @@ impl Server {
             tracing::debug!("sending: {error}");
         }
     }
+}
+
+/// Returns who says that it closes, if that is what a message says.
+fn parting_words(message: ZmqMessage) -> Option<Bytes> {
+    let mut parts = message.into_vecdeque();
+    let identity = parts.pop_front()?;
+    let message = wire::decode(parts.into()).ok()?;
+    matches!(message.header.body, Body::Reset).then_some(identity)
 }
 
 /// Returns the answer to what cannot be read.

@@ -86,6 +86,11 @@ impl Pulse {
         self.limit.replace(rhythm.dead_after.max(theirs)).is_none()
     }
 
+    /// Tells whether the peer has sent a beat: it knows what a `Reset` is, too.
+    pub(super) fn watched(&self) -> bool {
+        self.limit.is_some()
+    }
+
     /// Counts the time since the last tick.
     pub(super) fn tick(&mut self, elapsed: Duration, rhythm: &Rhythm) -> Due {
         if std::mem::take(&mut self.heard) {

@@ -5,13 +5,13 @@
 
 use super::pulse::{Due, Pulse, Rhythm};
 use super::{
-    CONNECT_TIMEOUT, InFlight, SEND_BURST, SocketThread, encoded, finish, flush, idle,
-    log_unsendable, options, outgoing, ticks,
+    CONNECT_TIMEOUT, FLUSH_TIMEOUT, InFlight, SEND_BURST, SocketThread, encoded, finish, flush,
+    idle, log_unsendable, options, outgoing, ticks,
 };
 use crate::error::Failure;
 use crate::link::address::ZmqAddress;
 use crate::link::{Spoke, SpokeEvent, SpokeSend};
-use crate::message::{Body, Message};
+use crate::message::{Body, Header, Message};
 use crate::wire;
 use bytes::Bytes;
 use crossbeam_channel::{Sender, unbounded};
@@ -128,16 +128,22 @@ impl Client {
 
     /// Makes a connection and serves it to its end.
     async fn connection(&mut self) -> End {
-        let Some((mut socket, monitor)) = self.connect().await else { return End::Closed };
+        let Some((mut socket, mut monitor)) = self.connect().await else { return End::Closed };
         self.last += 1;
         self.connection.store(self.last, Ordering::SeqCst);
         // Nobody may be reading any more while the spoke is about to be closed.
         let _ = self.events.send(SpokeEvent::Connected);
-        let end = self.talk(&mut socket, monitor).await;
+        let mut pulse = Pulse::default();
+        let end = self.talk(&mut socket, &mut monitor, &mut pulse).await;
         self.connection.store(0, Ordering::SeqCst);
         if let End::Closed = end {
             self.commands.close();
-            flush(&mut socket, || idle(&self.in_flight)).await;
+            let parts = pulse.watched();
+            if parts && self.send(&mut socket, encoded(Body::Reset)).await.is_ok() {
+                part(&mut socket, &mut monitor).await;
+            } else {
+                flush(&mut socket, || idle(&self.in_flight)).await;
+            }
             drop(socket);
             finish().await;
         }
@@ -171,8 +177,12 @@ impl Client {
         }
     }
 
-    async fn talk(&mut self, socket: &mut DealerSocket, mut monitor: Monitor) -> End {
-        let mut pulse = Pulse::default();
+    async fn talk(
+        &mut self,
+        socket: &mut DealerSocket,
+        monitor: &mut Monitor,
+        pulse: &mut Pulse,
+    ) -> End {
         let mut ticks = ticks(&self.rhythm);
         let mut ticked = Instant::now();
         let mut introduced = false;
@@ -188,10 +198,7 @@ impl Client {
                                     continue;
                                 }
                                 Body::Reset => {
-                                    tracing::warn!(
-                                        "{} has taken this end for dead; connecting anew",
-                                        self.target
-                                    );
+                                    tracing::debug!("{} has ended the connection", self.target);
                                     return End::Gone;
                                 }
                                 _ => SpokeEvent::Message(message),
@@ -258,6 +265,29 @@ impl Client {
         socket.send(outgoing(None, parts, &self.in_flight)).await.map_err(|error| {
             tracing::debug!("sending to {}: {error}", self.target);
         })
+    }
+}
+
+/// Lets the hub close first, once it has read all: a beat of the hub that nobody reads any more
+/// would break the connection under what is still on its way.
+async fn part(socket: &mut DealerSocket, monitor: &mut Monitor) {
+    let parting = async {
+        loop {
+            tokio::select! {
+                received = socket.recv() => match received.map(|m| wire::decode(m.into_vec())) {
+                    Ok(Ok(Message { header: Header { body: Body::Reset, .. }, .. })) => return,
+                    Ok(_) => {}
+                    Err(_) => return,
+                },
+                event = monitor.next() => match event {
+                    Some(SocketEvent::Disconnected(_)) | None => return,
+                    Some(_) => {}
+                },
+            }
+        }
+    };
+    if tokio::time::timeout(FLUSH_TIMEOUT, parting).await.is_err() {
+        tracing::warn!("the hub does not read; what was queued for it is lost");
     }
 }
 
