@@ -11,6 +11,7 @@
 //! | no linger | closing waits until the writers have ended ([`finish`]) |
 //! | a queue of 100,000 messages a peer | credit, one level up; a beat goes only where nothing is queued |
 //! | no heartbeat; a peer that hangs or is cut off is never missed | beats both ways ([`pulse`]) |
+//! | closing with unread input resets the connection under data on its way | the other end closes first, on a `Reset` (`part`) |
 //! | gives whole messages only, so one that travels counts as silence | a message must travel within `dead_after` |
 //! | a ROUTER has no call to drop a peer | its backend has: `peer_disconnected`, after a `Reset` |
 //! | a writer whose peer reads nothing never ends and keeps its queue | spoke: a runtime a connection, dropped with it; hub: the system breaks the connection ([`bind`]) |
