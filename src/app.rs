@@ -89,7 +89,8 @@ fn dispatch(command: Command, registry: &Registry, shutdown: &Shutdown) -> Resul
         Command::Producer(args) => {
             let config = load(&args.scan, registry)?;
             scan(&config, args.talk, args.report.as_deref(), args.gaps_ok, |config, progress| {
-                roles::producer(config, &args.bind, registry, shutdown, progress)
+                let dead_after = args.link.dead_after;
+                roles::producer(config, &args.bind, dead_after, registry, shutdown, progress)
             })
         }
         Command::Worker(args) => {

@@ -2,6 +2,7 @@
 
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Address where a producer is found unless it is told otherwise: this machine only.
 pub const PRODUCER_ADDRESS: &str = "tcp://127.0.0.1:5710";
@@ -104,6 +105,30 @@ pub struct TalkArgs {
     pub quiet: bool,
 }
 
+/// When a connection counts as dead.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct LinkArgs {
+    /// Seconds of silence after which a role is taken for dead; a message must travel within them,
+    /// so more on slow networks
+    #[arg(
+        long,
+        env = "PTYSTREAM_DEAD_AFTER",
+        default_value = "10",
+        value_name = "SECONDS",
+        value_parser = dead_after
+    )]
+    pub dead_after: Duration,
+}
+
+/// Reads a time that is neither nothing nor endless.
+fn dead_after(text: &str) -> Result<Duration, String> {
+    let seconds = text.trim().parse().ok().filter(|&seconds: &f64| seconds > 0.0);
+    seconds
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .filter(|time| !time.is_zero())
+        .ok_or_else(|| "give seconds, more than 0, such as 10".into())
+}
+
 /// `ptystream run`
 #[derive(Args, Debug)]
 pub struct RunArgs {
@@ -133,6 +158,9 @@ pub struct ProducerArgs {
     /// Address to bind: tcp://HOST:PORT or ipc:///PATH; workers and sink connect to it
     #[arg(long, default_value = PRODUCER_ADDRESS, value_name = "ADDRESS")]
     pub bind: String,
+    /// When a connection counts as dead.
+    #[command(flatten)]
+    pub link: LinkArgs,
     /// Write the report as JSON too
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
@@ -165,6 +193,9 @@ pub struct WorkerArgs {
     /// Name in logs and reports [default: host and process number]
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
+    /// When a connection counts as dead.
+    #[command(flatten)]
+    pub link: LinkArgs,
 }
 
 /// `ptystream sink`
@@ -176,6 +207,9 @@ pub struct SinkArgs {
     /// Address to bind: tcp://HOST:PORT or ipc:///PATH; workers connect to it
     #[arg(long, default_value = SINK_ADDRESS, value_name = "ADDRESS")]
     pub bind: String,
+    /// When a connection counts as dead.
+    #[command(flatten)]
+    pub link: LinkArgs,
     /// Folder to which a relative data.dfile refers [default: the working folder]
     #[arg(long, value_name = "FOLDER")]
     pub into: Option<PathBuf>,
@@ -240,4 +274,17 @@ pub struct PictureArgs {
     pub file: PathBuf,
     /// The PNG to write
     pub png: PathBuf,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_of_silence_is_more_than_nothing_and_ends() {
+        assert_eq!(dead_after("0.3"), Ok(Duration::from_millis(300)));
+        for bad in ["0", "-1", "nan", "inf", "1e300", "1e-300", "", "10s"] {
+            assert!(dead_after(bad).is_err(), "{bad}");
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use crate::cli::{SinkArgs, WorkerArgs};
 use crate::config::Config;
 use ptystream_common::error::{Failure, Kind};
-use ptystream_common::link::{SpokeSend, for_address};
+use ptystream_common::link::{SpokeSend, for_address_with};
 use ptystream_common::message::SinkReport;
 use ptystream_common::shutdown::Shutdown;
 use ptystream_common::source::Registry;
@@ -23,13 +23,14 @@ const TICK: Duration = Duration::from_millis(20);
 pub fn producer(
     config: &Config,
     bind: &str,
+    dead_after: Duration,
     registry: &Registry,
     shutdown: &Shutdown,
     progress: &mut dyn FnMut(&Progress),
 ) -> Result<ProducerReport, Failure> {
     let scan =
         Scan::open(&config.data, &config.pipeline, registry).map_err(|e| Failure::from(&e))?;
-    let hub = for_address(bind)?.hub(bind)?;
+    let hub = for_address_with(bind, dead_after)?.hub(bind)?;
     tracing::info!(address = hub.address, "producer ready");
     ptystream_producer::run::run(scan, &config.pipeline, hub, shutdown, progress)
 }
@@ -41,6 +42,7 @@ pub fn producer(
 pub fn worker(args: &WorkerArgs, registry: &Registry, shutdown: &Shutdown) -> Result<u64, Failure> {
     let base = args.name.clone().unwrap_or_else(process_name);
     let peer_timeout = seconds("--peer-timeout", args.peer_timeout)?;
+    let dead_after = args.link.dead_after;
     let mut threads = Vec::with_capacity(args.threads);
     let mut watched = Vec::with_capacity(args.threads);
     for number in 0..args.threads.max(1) {
@@ -48,7 +50,7 @@ pub fn worker(args: &WorkerArgs, registry: &Registry, shutdown: &Shutdown) -> Re
             0 | 1 => base.clone(),
             _ => format!("{base}.{number}"),
         };
-        let producer = for_address(&args.producer)?.spoke(&args.producer)?;
+        let producer = for_address_with(&args.producer, dead_after)?.spoke(&args.producer)?;
         let activity = Arc::<Activity>::default();
         watched.push(Watched {
             name: name.clone(),
@@ -59,7 +61,7 @@ pub fn worker(args: &WorkerArgs, registry: &Registry, shutdown: &Shutdown) -> Re
             name: name.clone(),
             producer,
             activity,
-            sink: for_address(&args.sink)?.spoke(&args.sink)?,
+            sink: for_address_with(&args.sink, dead_after)?.spoke(&args.sink)?,
             registry: registry.clone(),
             window: args.window.max(1),
             peer_timeout,
@@ -135,12 +137,13 @@ fn watch<T>(
 /// # Errors
 /// What ended the scan.
 pub fn sink(args: &SinkArgs, shutdown: &Shutdown) -> Result<SinkReport, Failure> {
-    let hub = for_address(&args.bind)?.hub(&args.bind)?;
+    let dead_after = args.link.dead_after;
+    let hub = for_address_with(&args.bind, dead_after)?.hub(&args.bind)?;
     tracing::info!(address = hub.address, "sink ready");
     ptystream_sink::run::run(ptystream_sink::run::SinkArgs {
         name: process_name(),
         hub,
-        producer: for_address(&args.producer)?.spoke(&args.producer)?,
+        producer: for_address_with(&args.producer, dead_after)?.spoke(&args.producer)?,
         into: args.into.clone(),
         peer_timeout: seconds("--peer-timeout", args.peer_timeout)?,
         shutdown: shutdown.clone(),

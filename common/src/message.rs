@@ -106,8 +106,8 @@ pub enum Body {
         /// Milliseconds until the next one at the latest.
         every_ms: u32,
     },
-    /// The receiver was taken for dead: what it says on this connection is dropped, it is to connect
-    /// anew. Links say and hear it themselves.
+    /// This connection ends: the receiver was taken for dead, or the sender closes. What is said on it
+    /// from now on is not read. Links say and hear it themselves.
     Reset,
 
     /// How to prepare; parts: one per entry of `arrays`.

@@ -114,12 +114,13 @@ impl Reader {
     }
 }
 
-/// Reads a ticket's frames: how they lie in the parts, and the parts.
-fn read(
-    source: &mut dyn Source,
-    common: &Common,
-    ticket: &Ticket,
-) -> Result<(PixelsHead, Vec<Bytes>), Vec<(Index, Failure)>> {
+/// How frames lie in the parts, and the parts.
+type Pixels = (PixelsHead, Vec<Bytes>);
+/// Frames that cannot be had, and why.
+type Failed = Vec<(Index, Failure)>;
+
+/// Reads a ticket's frames.
+fn read(source: &mut dyn Source, common: &Common, ticket: &Ticket) -> Result<Pixels, Failed> {
     let Ticket { range, gaps, .. } = ticket;
     let wanted: Vec<Index> = range.iter().filter(|i| !gaps.contains(i)).collect();
     let loaded = load_each(source, common, &wanted)?;

@@ -1,10 +1,11 @@
 //! Addresses, and which link carries them.
 
-use super::Link;
 use super::inproc::Inproc;
 use super::zmq::Zmq;
+use super::{DEAD_AFTER, Link};
 use crate::error::{Failure, Kind};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// An address of the link `zmq`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,9 +21,18 @@ pub(super) enum ZmqAddress {
 /// # Errors
 /// [`Kind::Config`] if it begins with none of `inproc://`, `tcp://` and `ipc://`.
 pub fn for_address(address: &str) -> Result<Box<dyn Link>, Failure> {
+    for_address_with(address, DEAD_AFTER)
+}
+
+/// Chooses the link that carries `address`; it takes a peer that is silent for `dead_after` for
+/// dead, where the other end could die alone.
+///
+/// # Errors
+/// As [`for_address`].
+pub fn for_address_with(address: &str, dead_after: Duration) -> Result<Box<dyn Link>, Failure> {
     match address.split_once("://") {
         Some(("inproc", _)) => Ok(Box::new(Inproc)),
-        Some(("tcp" | "ipc", _)) => Ok(Box::new(Zmq)),
+        Some(("tcp" | "ipc", _)) => Ok(Box::new(Zmq::new(dead_after))),
         _ => Err(Failure::new(
             Kind::Config,
             format!(

@@ -15,12 +15,16 @@
 //! connection. Between a `Gone` that is not read yet and the next `Connected`, what a spoke sends
 //! may travel on the new connection: a hub ignores what a peer says before its `Hello`.
 //! Dropping the last sender closes as `close` does, but does not wait.
+//!
+//! A peer that hangs, or that the network has cut off, is gone too, on both ends: links say `Beat`
+//! where nothing else is said and miss it after [`DEAD_AFTER`], or what they were told. Whoever reads
+//! events sees neither `Beat` nor `Reset`.
 
 mod address;
 mod inproc;
 mod zmq;
 
-pub use address::for_address;
+pub use address::{for_address, for_address_with};
 pub use inproc::Inproc;
 pub use zmq::Zmq;
 
@@ -29,6 +33,10 @@ use crate::message::Message;
 use crossbeam_channel::Receiver;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a peer may be silent before it is taken for dead, unless told otherwise.
+pub const DEAD_AFTER: Duration = Duration::from_secs(10);
 
 /// Names a peer of a hub for the life of one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod liveness;
+mod proxy;
 mod python;
 mod zmq;
 

@@ -48,7 +48,7 @@ fn a_killed_hub_is_found_again() {
 }
 
 /// Reads until `wanted` bytes of this text have passed by.
-fn read_until(stream: &mut TcpStream, wanted: &[u8]) -> Vec<u8> {
+pub fn read_until(stream: &mut TcpStream, wanted: &[u8]) -> Vec<u8> {
     stream.set_read_timeout(Some(SOON)).unwrap();
     let mut got = Vec::new();
     let mut buffer = [0; 4096];
@@ -60,16 +60,21 @@ fn read_until(stream: &mut TcpStream, wanted: &[u8]) -> Vec<u8> {
     got
 }
 
+/// ZeroMQ's first bytes of a connection.
+pub fn greeting(socket: &str) -> Vec<u8> {
+    let mut bytes = vec![0; 64];
+    bytes[..12].copy_from_slice(b"\xff\0\0\0\0\0\0\0\0\x7f\x03\0");
+    bytes[12..16].copy_from_slice(b"NULL");
+    let ready = [b"\x05READY\x0bSocket-Type\0\0\0\x06", socket.as_bytes()].concat();
+    bytes.extend_from_slice(&[4, ready.len() as u8]);
+    bytes.extend_from_slice(&ready);
+    bytes
+}
+
 /// Does ZeroMQ's handshake as a DEALER, by hand.
-fn dealer_by_hand(address: &str) -> TcpStream {
+pub fn dealer_by_hand(address: &str) -> TcpStream {
     let mut stream = TcpStream::connect(address.strip_prefix("tcp://").unwrap()).unwrap();
-    let mut greeting = [0; 64];
-    greeting[..12].copy_from_slice(b"\xff\0\0\0\0\0\0\0\0\x7f\x03\0");
-    greeting[12..16].copy_from_slice(b"NULL");
-    stream.write_all(&greeting).unwrap();
-    let mut ready = b"\x05READY\x0bSocket-Type\0\0\0\x06DEALER".to_vec();
-    ready.splice(0..0, [4, ready.len() as u8]);
-    stream.write_all(&ready).unwrap();
+    stream.write_all(&greeting("DEALER")).unwrap();
     read_until(&mut stream, b"ROUTER");
     stream
 }
@@ -80,9 +85,9 @@ fn a_peer_of_another_version_is_told_which_one_is_spoken_here() {
     let mut peer = dealer_by_hand(&hub.address);
     peer.write_all(b"\x00\x08PTYS\x09\x00xx").unwrap();
     let HubEvent::Unreadable(id, error) = hub.events.recv_timeout(SOON).unwrap() else { panic!() };
-    assert_eq!(error, WireError::Version { theirs: 9, ours: 1 });
+    assert_eq!(error, WireError::Version { theirs: 9, ours: 2 });
     let answer = read_until(&mut peer, b"same ptystream everywhere");
-    let at = answer.windows(6).position(|w| w == b"PTYS\x01\x00").unwrap();
+    let at = answer.windows(6).position(|w| w == b"PTYS\x02\x00").unwrap();
     assert!(answer[at..].windows(7).any(|w| w == b"refused"));
     peer.write_all(b"\x00\x03GET").unwrap();
     let event = hub.events.recv_timeout(SOON).unwrap();

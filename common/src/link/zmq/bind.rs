@@ -1,24 +1,43 @@
 //! Listening sockets, with errors that name the cure.
+//!
+//! What is set on a listening TCP socket holds for each connection that it accepts. The system
+//! breaks one whose peer takes no byte, or whose peer's machine does not answer, for
+//! [`SYSTEM_PATIENCE`] times `dead_after`: what is queued for a peer that hangs is freed then, and a
+//! program that sends no beats is missed too once its machine is gone.
 
 use crate::error::{Failure, Kind};
 use crate::link::address::ZmqAddress;
 use std::io::{self, ErrorKind};
 use std::net::TcpListener;
 use std::path::Path;
+use std::time::Duration;
 use zeromq::Listener;
 
 /// Most bytes of an ipc path: the system's limit less its final zero.
 const MAX_IPC_PATH: usize = 107;
 
+/// Times `dead_after` until the system itself gives a connection up.
+const SYSTEM_PATIENCE: u32 = 10;
+
+/// Most seconds between two questions whether an idle peer's machine is there (the system's limit).
+#[cfg(target_os = "linux")]
+const MAX_PROBE_SECS: u128 = 32_767;
+
 /// Binds an address; returns what listens and the address with its real port.
 ///
 /// # Errors
 /// [`Kind::Peer`] if the address is in use, [`Kind::Config`] if it cannot be bound at all.
-pub(super) fn bind(address: &ZmqAddress) -> Result<(Listener, ZmqAddress), Failure> {
+pub(super) fn bind(
+    address: &ZmqAddress,
+    dead_after: Duration,
+) -> Result<(Listener, ZmqAddress), Failure> {
     let bound = match address {
         ZmqAddress::Tcp(host, port) => {
             TcpListener::bind((host.as_str(), *port)).and_then(|listener| {
                 let real = ZmqAddress::Tcp(host.clone(), listener.local_addr()?.port());
+                if let Err(error) = limit_patience(&listener, dead_after * SYSTEM_PATIENCE) {
+                    tracing::warn!("{address}: no limit for connections that hang: {error}");
+                }
                 Ok((listener.into(), real))
             })
         }
@@ -50,6 +69,38 @@ fn explain(address: &ZmqAddress, error: &io::Error) -> (Kind, String) {
         _ => error.to_string(),
     };
     (Kind::Config, why)
+}
+
+/// Lets the system break connections of `listener` that make no progress for `patience`.
+#[cfg(target_os = "linux")]
+fn limit_patience(listener: &TcpListener, patience: Duration) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+
+    let set = |level, option, value: u128| {
+        let value = libc::c_int::try_from(value).unwrap_or(libc::c_int::MAX).max(1);
+        // SAFETY: the descriptor is open while `listener` is borrowed, and the pointer and the
+        // length are those of a c_int that lives through the call.
+        let result = unsafe {
+            libc::setsockopt(
+                listener.as_raw_fd(),
+                level,
+                option,
+                (&raw const value).cast(),
+                size_of::<libc::c_int>() as libc::socklen_t,
+            )
+        };
+        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    };
+    let probe_secs = u128::from(patience.as_secs() / 4).min(MAX_PROBE_SECS);
+    set(libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, patience.as_millis())?;
+    set(libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, probe_secs)?;
+    set(libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, probe_secs)?;
+    set(libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn limit_patience(_: &TcpListener, _: Duration) -> io::Result<()> {
+    Ok(())
 }
 
 #[cfg(unix)]
@@ -88,10 +139,11 @@ fn bind_ipc(_: &Path) -> io::Result<Listener> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::link::DEAD_AFTER;
     use std::os::unix::net::UnixListener;
 
     fn failure(address: &ZmqAddress) -> Failure {
-        bind(address).unwrap_err()
+        bind(address, DEAD_AFTER).unwrap_err()
     }
 
     #[test]
@@ -101,7 +153,7 @@ mod tests {
         let ZmqAddress::Ipc(path) = &address else { unreachable!() };
         drop(UnixListener::bind(path).unwrap());
         assert!(path.exists(), "a listener leaves its file");
-        let live = bind(&address).unwrap();
+        let live = bind(&address, DEAD_AFTER).unwrap();
         let failure = failure(&address);
         assert_eq!(failure.kind, Kind::Peer);
         assert!(failure.text.contains("in use") && failure.text.contains("--bind"), "{failure}");
@@ -125,7 +177,7 @@ mod tests {
         assert!(missing.text.contains("folder does not exist"), "{missing}");
         let long = failure(&ZmqAddress::Ipc(dir.path().join("x".repeat(120))));
         assert!(long.text.contains("at most 107"), "{long}");
-        let (_listener, real) = bind(&ZmqAddress::Tcp("127.0.0.1".into(), 0)).unwrap();
+        let (_listener, real) = bind(&ZmqAddress::Tcp("127.0.0.1".into(), 0), DEAD_AFTER).unwrap();
         assert_ne!(real, ZmqAddress::Tcp("127.0.0.1".into(), 0));
         let used = failure(&real);
         assert_eq!(used.kind, Kind::Peer);

@@ -1,22 +1,34 @@
 //! The hub: a ROUTER.
 //!
-//! A peer gets its [`PeerId`] with its first message. One that cannot be understood is told why
+//! A peer gets its [`PeerId`] with its first message that is not a beat. One that cannot be understood is told why
 //! once, in a `Refused` of this program's own version: whoever speaks another version sees from
 //! its first six bytes which one is spoken here.
+//!
+//! A peer that is dead is told so (`Reset`) and dropped: once it goes on, it reads what was queued,
+//! the `Reset` and the end of the connection. What it says meanwhile is never read. Closing says
+//! `Reset` too, so that the peer closes first, having read everything.
 
-use super::memory::{self, Incoming, MemoryError, Outgoing, Said};
-use super::{InFlight, SEND_BURST, SocketThread, bind, finish, flush, options, outgoing};
+use super::memory::Outgoing;
+use super::pulse::{Due, Pulse, Rhythm};
+use super::sharing::{Received, Sharing, complain};
+use super::{
+    FLUSH_TIMEOUT, InFlight, SEND_BURST, SocketThread, bind, encoded, finish, flush, idle, options,
+    outgoing, ticks,
+};
 use crate::error::{Failure, Kind};
 use crate::link::address::ZmqAddress;
 use crate::link::{Hub, HubEvent, HubSend, PeerId};
-use crate::message::{Body, Message, Stamp};
+use crate::message::{Body, Header, Message, Stamp};
 use crate::wire::{self, WireError};
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use futures::StreamExt;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
+use zeromq::util::PeerIdentity;
 use zeromq::{RouterSocket, Socket, SocketEvent, SocketRecv, SocketSend, ZmqMessage};
 
 enum Command {
@@ -46,8 +58,8 @@ impl Routes {
 ///
 /// # Errors
 /// See [`bind::bind`].
-pub(super) fn open(address: &ZmqAddress) -> Result<Hub, Failure> {
-    let (listener, real) = bind::bind(address)?;
+pub(super) fn open(address: &ZmqAddress, rhythm: Rhythm) -> Result<Hub, Failure> {
+    let (listener, real) = bind::bind(address, rhythm.dead_after)?;
     let (events_tx, events) = unbounded();
     let (commands, commands_rx) = mpsc::unbounded_channel();
     let routes = Routes::default();
@@ -72,12 +84,16 @@ pub(super) fn open(address: &ZmqAddress) -> Result<Hub, Failure> {
                 routes,
                 peers: HashMap::new(),
                 next: 1,
-                in_flight: InFlight::default(),
+                rhythm,
+                beat: encoded(Body::Beat { every_ms: rhythm.every_ms() }),
             };
             server.serve(socket, monitor, commands_rx).await;
         }
     };
-    let thread = SocketThread::spawn("zmq-hub", work)?;
+    let thread = SocketThread::spawn("zmq-hub", move |runtime| {
+        runtime.block_on(async { work().await });
+        runtime.shutdown_background();
+    })?;
     is_ready.recv().unwrap_or_else(|_| {
         Err(Failure::new(Kind::Peer, format!("cannot listen on {shown}: its thread has ended")))
     })?;
@@ -115,38 +131,65 @@ impl HubSend for ZmqHub {
     }
 }
 
+/// A connection over which something was said.
+#[derive(Default)]
 struct Peer {
-    id: PeerId,
+    /// Its name, once it has said something to the role.
+    id: Option<PeerId>,
     /// Whether it was told that it cannot be understood.
     told: bool,
-    /// Where it puts big parts.
-    incoming: Option<Incoming>,
-    /// What was offered to it and is not accepted yet.
-    offered: Option<Arc<Outgoing>>,
+    /// What is queued for it.
+    in_flight: InFlight,
+    pulse: Pulse,
+    sharing: Sharing,
 }
+
+/// What the link itself does about a message.
+enum Answer {
+    Say(Vec<Bytes>),
+    /// Says several messages of one part each.
+    SayEach(Vec<Bytes>),
+    /// The peer closes, and waits for this end to do so first.
+    Part,
+}
+
+type Monitor = futures::channel::mpsc::Receiver<SocketEvent>;
 
 struct Server {
     events: Sender<HubEvent>,
     routes: Routes,
     peers: HashMap<Bytes, Peer>,
     next: u64,
-    in_flight: InFlight,
+    rhythm: Rhythm,
+    /// A beat, encoded.
+    beat: Vec<Bytes>,
 }
 
 impl Server {
     async fn serve(
         mut self,
         mut socket: RouterSocket,
-        mut monitor: futures::channel::mpsc::Receiver<SocketEvent>,
+        mut monitor: Monitor,
         mut commands: mpsc::UnboundedReceiver<Command>,
     ) {
+        let mut ticks = ticks(&self.rhythm);
+        let mut ticked = Instant::now();
         let mut open = true;
         while open {
             tokio::select! {
                 received = socket.recv() => match received {
                     Ok(message) => {
-                        for (identity, answer) in self.receive(message) {
-                            self.send(&mut socket, identity, answer).await;
+                        match self.receive(message) {
+                            Some((identity, Answer::Say(parts))) => {
+                                self.send(&mut socket, identity, parts).await;
+                            }
+                            Some((identity, Answer::SayEach(messages))) => {
+                                for part in messages {
+                                    self.send(&mut socket, identity.clone(), vec![part]).await;
+                                }
+                            }
+                            Some((identity, Answer::Part)) => self.drop_peer(&socket, identity),
+                            None => {}
                         }
                     }
                     // The crate drops the peer that caused it and says so on the monitor.
@@ -177,6 +220,11 @@ impl Server {
                         self.send(&mut socket, identity, parts).await;
                     }
                 }
+                now = ticks.tick() => {
+                    let elapsed = now.saturating_duration_since(ticked);
+                    ticked = now;
+                    self.tick(&mut socket, elapsed).await;
+                }
             }
         }
         commands.close();
@@ -184,60 +232,151 @@ impl Server {
         for error in socket.unbind_all().await {
             tracing::debug!("unbinding: {error}");
         }
-        flush(&mut socket, &self.in_flight).await;
+        if self.part(&mut socket, &mut monitor).await {
+            flush(&mut socket, || self.peers.values().all(|peer| idle(&peer.in_flight))).await;
+        }
         drop(socket);
         finish().await;
     }
 
-    /// Passes on what a peer said; returns the answers of the link itself.
-    fn receive(&mut self, message: ZmqMessage) -> Vec<(Bytes, Vec<Bytes>)> {
+    /// Passes on what a peer said; returns what the link itself answers.
+    fn receive(&mut self, message: ZmqMessage) -> Option<(Bytes, Answer)> {
         let mut parts = message.into_vecdeque();
-        let Some(identity) = parts.pop_front() else { return Vec::new() };
-        let peer = self.peers.entry(identity.clone()).or_insert_with(|| {
+        let identity = parts.pop_front()?;
+        let peer = self.peers.entry(identity.clone()).or_default();
+        peer.pulse.heard();
+        let parts = match peer.sharing.receive(parts.into()) {
+            Ok(Received::Message(parts)) => parts,
+            Ok(Received::Answers(answers)) => {
+                if let Some(id) = peer.id
+                    && let Some(route) = self.routes.lock().get_mut(&id)
+                {
+                    route.memory = peer.sharing.accepted();
+                }
+                return Some((identity, Answer::SayEach(answers)));
+            }
+            Err(error) => {
+                complain(&self.name(&identity), &error);
+                return None;
+            }
+        };
+        let decoded = wire::decode(parts);
+        match &decoded {
+            Ok(Message { header: Header { body: Body::Beat { every_ms }, .. }, .. }) => {
+                let first = peer.pulse.beaten(*every_ms, &self.rhythm);
+                return first.then(|| (identity, Answer::Say(self.beat.clone())));
+            }
+            Ok(Message { header: Header { body: Body::Reset, .. }, .. }) => {
+                return Some((identity, Answer::Part));
+            }
+            _ => {}
+        }
+        let id = *peer.id.get_or_insert_with(|| {
             let id = PeerId(self.next);
             self.next += 1;
-            self.routes.lock().insert(id, Route { identity: identity.clone(), memory: None });
-            Peer { id, told: false, incoming: None, offered: None }
+            let route = Route { identity: identity.clone(), memory: None };
+            self.routes.lock().insert(id, route);
+            id
         });
-        let mut parts = Vec::from(parts);
-        if parts.first().is_some_and(|head| memory::is_ours(head)) {
-            match peer.share(&parts, &self.routes) {
-                Ok(Shared::Message(whole)) => parts = whole,
-                Ok(Shared::Answers(answers)) => {
-                    return answers.into_iter().map(|a| (identity.clone(), vec![a])).collect();
-                }
-                Err(error @ MemoryError::Garbage(_)) => {
-                    tracing::error!(peer = %peer.id, "a message was dropped: {error}");
-                    return Vec::new();
-                }
-                Err(error) => {
-                    let why = crate::error::chain(&error);
-                    tracing::debug!(peer = %peer.id, "{why}; all goes through the socket");
-                    return Vec::new();
-                }
-            }
-        }
-        let (event, answer) = match wire::decode(parts) {
-            Ok(message) => (HubEvent::Message(peer.id, message), None),
+        let (event, answer) = match decoded {
+            Ok(message) => (HubEvent::Message(id, message), None),
             Err(error) => {
                 let answer = (!std::mem::replace(&mut peer.told, true)).then(|| refusal(&error));
-                (HubEvent::Unreadable(peer.id, error), answer)
+                (HubEvent::Unreadable(id, error), answer)
             }
         };
         // Nobody may be reading any more while the hub is about to be closed.
         let _ = self.events.send(event);
-        answer.flatten().map(|parts| (identity, parts)).into_iter().collect()
+        answer.flatten().map(|parts| (identity, Answer::Say(parts)))
     }
 
+    /// Forgets a peer, which the role hears if it knows the peer.
     fn lose(&mut self, identity: &Bytes) {
-        if let Some(peer) = self.peers.remove(identity) {
-            self.routes.lock().remove(&peer.id);
-            let _ = self.events.send(HubEvent::Gone(peer.id));
+        if let Some(id) = self.peers.remove(identity).and_then(|peer| peer.id) {
+            self.routes.lock().remove(&id);
+            let _ = self.events.send(HubEvent::Gone(id));
         }
     }
 
-    async fn send(&self, socket: &mut RouterSocket, identity: Bytes, parts: Vec<Bytes>) {
-        let message = outgoing(Some(identity), parts, &self.in_flight);
+    /// Says to peers that this end lives, and drops those that do not.
+    async fn tick(&mut self, socket: &mut RouterSocket, elapsed: Duration) {
+        let mut beats = Vec::new();
+        let mut dead = Vec::new();
+        for (identity, peer) in &mut self.peers {
+            match peer.pulse.tick(elapsed, &self.rhythm) {
+                Due::Beat if !peer.told && idle(&peer.in_flight) => beats.push(identity.clone()),
+                Due::Burial => dead.push(identity.clone()),
+                Due::Beat | Due::Nothing => {}
+            }
+        }
+        for identity in beats {
+            self.send(socket, identity, self.beat.clone()).await;
+        }
+        for identity in dead {
+            tracing::warn!("{} is silent and taken for dead", self.name(&identity));
+            self.send(socket, identity.clone(), encoded(Body::Reset)).await;
+            self.drop_peer(socket, identity);
+        }
+    }
+
+    /// Ends a connection once what is queued for it is written.
+    fn drop_peer(&mut self, socket: &RouterSocket, identity: Bytes) {
+        self.lose(&identity);
+        if let Ok(identity) = PeerIdentity::try_from(identity) {
+            socket.backend().peer_disconnected(&identity);
+        }
+    }
+
+    /// Lets peers that understand it close first, behind the last message for them: a beat that
+    /// nobody reads any more would break the connection under what is still on its way.
+    ///
+    /// Returns `false` if one of them does not go.
+    async fn part(&mut self, socket: &mut RouterSocket, monitor: &mut Monitor) -> bool {
+        let watched = self.peers.iter().filter(|(_, peer)| peer.pulse.watched());
+        let identities: Vec<_> = watched.map(|(identity, _)| identity.clone()).collect();
+        for identity in identities {
+            self.send(socket, identity, encoded(Body::Reset)).await;
+        }
+        let parting = async {
+            while self.peers.values().any(|peer| peer.pulse.watched()) {
+                tokio::select! {
+                    received = socket.recv() => match received {
+                        // It closes as well, and waits for this end.
+                        Ok(message) => if let Some(identity) = parting_words(message) {
+                            self.drop_peer(socket, identity);
+                        },
+                        Err(_) => tokio::task::yield_now().await,
+                    },
+                    event = monitor.next() => match event {
+                        Some(SocketEvent::Disconnected(identity)) => {
+                            self.peers.remove(&Bytes::from(identity));
+                        }
+                        Some(_) => {}
+                        None => return,
+                    },
+                }
+            }
+        };
+        let parted = tokio::time::timeout(FLUSH_TIMEOUT, parting).await.is_ok();
+        if !parted {
+            tracing::warn!("a peer does not read; what was queued for it is lost");
+        }
+        parted
+    }
+
+    /// Returns what the log calls a peer.
+    fn name(&self, identity: &Bytes) -> String {
+        match self.peers.get(identity).and_then(|peer| peer.id) {
+            Some(id) => id.to_string(),
+            None => "a peer that has said nothing yet".into(),
+        }
+    }
+
+    async fn send(&mut self, socket: &mut RouterSocket, identity: Bytes, parts: Vec<Bytes>) {
+        // It is gone; its `Gone` is on the way to whoever sent this.
+        let Some(peer) = self.peers.get_mut(&identity) else { return };
+        peer.pulse.said();
+        let message = outgoing(Some(identity), parts, &peer.in_flight);
         // The monitor tells of a peer that is gone; its `Gone` follows.
         if let Err(error) = socket.send(message).await {
             tracing::debug!("sending: {error}");
@@ -245,40 +384,12 @@ impl Server {
     }
 }
 
-/// What came of a message about shared memory.
-enum Shared {
-    /// The message whose payload lay there.
-    Message(Vec<Bytes>),
-    /// What is to be said in return.
-    Answers(Vec<Bytes>),
-}
-
-impl Peer {
-    fn share(&mut self, parts: &[Bytes], routes: &Routes) -> Result<Shared, MemoryError> {
-        match memory::read(&parts[0])? {
-            Said::Offer(offer) => {
-                let (incoming, acceptance) = Incoming::open(&offer)?;
-                self.incoming = Some(incoming);
-                let own = Arc::new(Outgoing::new()?);
-                let answers = vec![acceptance, own.offer()];
-                self.offered = Some(own);
-                Ok(Shared::Answers(answers))
-            }
-            Said::Acceptance(token) => {
-                let accepted = self.offered.take().filter(|o| o.is_accepted_by(&token));
-                if let Some(route) = routes.lock().get_mut(&self.id) {
-                    route.memory = accepted;
-                }
-                Ok(Shared::Answers(Vec::new()))
-            }
-            Said::Reference(reference) => {
-                let (Some(incoming), Some(head)) = (&self.incoming, parts.get(1)) else {
-                    return Err(MemoryError::Garbage("nothing was offered before"));
-                };
-                incoming.resolve(&reference, head.clone()).map(Shared::Message)
-            }
-        }
-    }
+/// Returns who says that it closes, if that is what a message says.
+fn parting_words(message: ZmqMessage) -> Option<Bytes> {
+    let mut parts = message.into_vecdeque();
+    let identity = parts.pop_front()?;
+    let message = wire::decode(parts.into()).ok()?;
+    matches!(message.header.body, Body::Reset).then_some(identity)
 }
 
 /// Returns the answer to what cannot be read.

@@ -9,7 +9,12 @@
 //! | a reused identity: the late death of the old connection removes the new one | a fresh uuid for each connection |
 //! | `connect` backs off up to 30 s | given up after [`CONNECT_TIMEOUT`] and begun anew |
 //! | no linger | closing waits until the writers have ended ([`finish`]) |
-//! | a queue of 100,000 messages a peer | credit, one level up |
+//! | a queue of 100,000 messages a peer | credit, one level up; a beat goes only where nothing is queued |
+//! | no heartbeat; a peer that hangs or is cut off is never missed | beats both ways ([`pulse`]) |
+//! | closing with unread input resets the connection under data on its way | the other end closes first, on a `Reset` (`part`) |
+//! | gives whole messages only, so one that travels counts as silence | a message must travel within `dead_after` |
+//! | a ROUTER has no call to drop a peer | its backend has: `peer_disconnected`, after a `Reset` |
+//! | a writer whose peer reads nothing never ends and keeps its queue | spoke: a runtime a connection, dropped with it; hub: the system breaks the connection ([`bind`]) |
 //! | ipc: binding fails on a stale socket file | the file is removed if nobody answers on it ([`bind`]) |
 //!
 //! Messages are encoded on the sender's thread and decoded on the socket's. Payload is not copied
@@ -18,16 +23,21 @@
 mod bind;
 mod hub;
 mod memory;
+mod pulse;
+mod sharing;
 mod spoke;
 
+use self::pulse::Rhythm;
 use super::address::ZmqAddress;
-use super::{Hub, Link, Spoke};
+use super::{DEAD_AFTER, Hub, Link, Spoke};
 use crate::error::{Failure, Kind};
-use crate::wire::WireError;
+use crate::message::{Body, Message, Stamp};
+use crate::wire::{self, WireError};
 use bytes::Bytes;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use tokio::runtime::Runtime;
 use zeromq::{SocketOptions, ZmqMessage};
 
 /// After this, connecting is begun anew with a short delay between tries.
@@ -43,12 +53,29 @@ const END_TIMEOUT: Duration = Duration::from_secs(1);
 const SEND_BURST: usize = 64;
 
 /// ROUTER and DEALER sockets over tcp and ipc.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Zmq;
+#[derive(Clone, Copy, Debug)]
+pub struct Zmq {
+    rhythm: Rhythm,
+}
+
+impl Zmq {
+    /// Makes a link that takes a silent peer for dead after `dead_after`.
+    ///
+    /// A message must travel within that time: it is a sign of life only once it is whole.
+    pub fn new(dead_after: Duration) -> Self {
+        Self { rhythm: Rhythm::new(dead_after) }
+    }
+}
+
+impl Default for Zmq {
+    fn default() -> Self {
+        Self::new(DEAD_AFTER)
+    }
+}
 
 impl Link for Zmq {
     fn hub(&self, address: &str) -> Result<Hub, Failure> {
-        hub::open(&ZmqAddress::parse(address)?)
+        hub::open(&ZmqAddress::parse(address)?, self.rhythm)
     }
 
     fn spoke(&self, address: &str) -> Result<Spoke, Failure> {
@@ -57,7 +84,7 @@ impl Link for Zmq {
                 Kind::Config,
                 format!("cannot connect to '{address}': port 0 is for binding only"),
             )),
-            target => spoke::open(address, target),
+            target => spoke::open(address, target, self.rhythm),
         }
     }
 }
@@ -101,13 +128,30 @@ fn outgoing(identity: Option<Bytes>, parts: Vec<Bytes>, in_flight: &InFlight) ->
     message
 }
 
+/// Returns the parts of a message of the links themselves.
+fn encoded(body: Body) -> Vec<Bytes> {
+    wire::encode(&Message::new(Stamp::default(), body)).expect("it has neither payload nor paths")
+}
+
+/// Ticks of a socket's clock: those that were missed do not come in a burst.
+fn ticks(rhythm: &Rhythm) -> tokio::time::Interval {
+    let mut ticks = tokio::time::interval(rhythm.tick());
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    ticks
+}
+
+/// Tells whether all that was queued is encoded.
+fn idle(in_flight: &InFlight) -> bool {
+    Arc::strong_count(in_flight) == 1
+}
+
 /// Reads on until all that was queued is encoded, and a little longer; what comes in is dropped.
-async fn flush(socket: &mut impl zeromq::SocketRecv, in_flight: &InFlight) {
+async fn flush(socket: &mut impl zeromq::SocketRecv, all_idle: impl Fn() -> bool) {
     let begun = Instant::now();
     let mut flushed = None;
     loop {
         let now = Instant::now();
-        if flushed.is_none() && Arc::strong_count(in_flight) == 1 {
+        if flushed.is_none() && all_idle() {
             flushed = Some(now);
         }
         match flushed {
@@ -137,26 +181,23 @@ async fn finish() {
     }
 }
 
+/// Makes a runtime for the thread that calls.
+fn runtime() -> std::io::Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
+
 /// The thread of a socket; whoever closes waits for it.
 struct SocketThread(Mutex<Option<JoinHandle<()>>>);
 
 impl SocketThread {
-    /// Runs `work` on a thread with a runtime of its own.
+    /// Runs `work` on a thread, with a runtime that is nobody else's.
     ///
     /// # Errors
     /// If the system gives no thread or no runtime.
-    fn spawn<F>(name: &str, work: impl FnOnce() -> F + Send + 'static) -> Result<Self, Failure>
-    where
-        F: Future<Output = ()>,
-    {
+    fn spawn(name: &str, work: impl FnOnce(Runtime) + Send + 'static) -> Result<Self, Failure> {
         let failure = |e| Failure::new(Kind::Peer, format!("cannot start the thread {name}: {e}"));
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failure)?;
-        let run = move || {
-            runtime.block_on(async { work().await });
-            // Name look-ups that are still under way are not waited for.
-            runtime.shutdown_background();
-        };
+        let runtime = runtime().map_err(failure)?;
+        let run = move || work(runtime);
         let thread = std::thread::Builder::new().name(name.into()).spawn(run).map_err(failure)?;
         Ok(Self(Mutex::new(Some(thread))))
     }

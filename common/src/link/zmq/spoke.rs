@@ -1,14 +1,19 @@
-//! The spoke: a DEALER, a new one for each connection.
+//! The spoke: a DEALER, a new one for each connection, each on a runtime of its own.
+//!
+//! A connection ends with its runtime: what is still queued for a hub that reads nothing goes with
+//! it, and the system's end of the connection too.
 
-use super::memory::{self, Incoming, MemoryError, Outgoing, Said};
+use super::memory::Outgoing;
+use super::pulse::{Due, Pulse, Rhythm};
+use super::sharing::{Received, Sharing, complain};
 use super::{
-    CONNECT_TIMEOUT, InFlight, SEND_BURST, SocketThread, finish, flush, log_unsendable, options,
-    outgoing,
+    CONNECT_TIMEOUT, FLUSH_TIMEOUT, InFlight, SEND_BURST, SocketThread, encoded, finish, flush,
+    idle, log_unsendable, options, outgoing, ticks,
 };
 use crate::error::Failure;
 use crate::link::address::ZmqAddress;
 use crate::link::{Spoke, SpokeEvent, SpokeSend};
-use crate::message::Message;
+use crate::message::{Body, Header, Message};
 use crate::wire;
 use bytes::Bytes;
 use crossbeam_channel::{Sender, unbounded};
@@ -16,7 +21,9 @@ use futures::StreamExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use zeromq::util::PeerIdentity;
 use zeromq::{DealerSocket, Socket, SocketEvent, SocketRecv, SocketSend, ZmqError};
 
@@ -38,7 +45,7 @@ enum Command {
 ///
 /// # Errors
 /// If the system gives no thread.
-pub(super) fn open(address: &str, target: ZmqAddress) -> Result<Spoke, Failure> {
+pub(super) fn open(address: &str, target: ZmqAddress, rhythm: Rhythm) -> Result<Spoke, Failure> {
     let (events_tx, events) = unbounded();
     let (commands, commands_rx) = mpsc::unbounded_channel();
     let connection = Arc::new(AtomicU64::new(0));
@@ -46,22 +53,23 @@ pub(super) fn open(address: &str, target: ZmqAddress) -> Result<Spoke, Failure> 
     let client = Client {
         is_local: matches!(target, ZmqAddress::Ipc(_)),
         memory: memory.clone(),
-        incoming: None,
-        offered: None,
+        sharing: Sharing::default(),
         target: target.to_string(),
         events: events_tx,
         commands: commands_rx,
         connection: connection.clone(),
         last: 0,
         in_flight: InFlight::default(),
+        rhythm,
+        beat: encoded(Body::Beat { every_ms: rhythm.every_ms() }),
         complaint: String::new(),
     };
-    let thread = SocketThread::spawn("zmq-spoke", move || client.run())?;
+    let thread = SocketThread::spawn("zmq-spoke", move |runtime| client.run(runtime))?;
     let tx = Arc::new(ZmqSpoke { commands, connection, memory, thread });
     Ok(Spoke { address: address.to_owned(), events, tx })
 }
 
-/// Where big parts go, and for which connection; empty until the hub has accepted it.
+/// Where big parts go, and over which connection; empty until the hub has accepted it.
 #[derive(Clone, Default)]
 struct Memory(Arc<Mutex<Option<(u64, Arc<Outgoing>)>>>);
 
@@ -125,40 +133,57 @@ struct Client {
     /// Whether the hub is on this machine.
     is_local: bool,
     memory: Memory,
-    /// Where the hub puts big parts.
-    incoming: Option<Incoming>,
-    /// What was offered to the hub and is not accepted yet.
-    offered: Option<Arc<Outgoing>>,
+    sharing: Sharing,
     events: Sender<SpokeEvent>,
     commands: mpsc::UnboundedReceiver<Command>,
     connection: Arc<AtomicU64>,
     last: u64,
     in_flight: InFlight,
+    rhythm: Rhythm,
+    /// A beat, encoded.
+    beat: Vec<Bytes>,
     /// What was last wrong with connecting, so that it is said once.
     complaint: String,
 }
 
 impl Client {
-    async fn run(mut self) {
-        while let Some((mut socket, monitor)) = self.connect().await {
-            self.last += 1;
-            self.connection.store(self.last, Ordering::SeqCst);
-            // Nobody may be reading any more while the spoke is about to be closed.
-            let _ = self.events.send(SpokeEvent::Connected);
-            let end = self.talk(&mut socket, monitor).await;
-            self.connection.store(0, Ordering::SeqCst);
-            self.memory.set(None);
-            self.incoming = None;
-            if let End::Closed = end {
-                self.commands.close();
-                flush(&mut socket, &self.in_flight).await;
-                drop(socket);
-                finish().await;
-                return;
+    fn run(mut self, mut runtime: Runtime) {
+        while let End::Gone = runtime.block_on(self.connection()) {
+            match super::runtime() {
+                Ok(fresh) => std::mem::replace(&mut runtime, fresh).shutdown_background(),
+                // The old one serves as well, but for a writer that may be left in it.
+                Err(error) => tracing::warn!("no fresh runtime for a connection: {error}"),
             }
-            drop(socket);
             let _ = self.events.send(SpokeEvent::Gone);
         }
+        // Name look-ups that are still under way are not waited for.
+        runtime.shutdown_background();
+    }
+
+    /// Makes a connection and serves it to its end.
+    async fn connection(&mut self) -> End {
+        let Some((mut socket, mut monitor)) = self.connect().await else { return End::Closed };
+        self.last += 1;
+        self.connection.store(self.last, Ordering::SeqCst);
+        // Nobody may be reading any more while the spoke is about to be closed.
+        let _ = self.events.send(SpokeEvent::Connected);
+        let mut pulse = Pulse::default();
+        let end = self.talk(&mut socket, &mut monitor, &mut pulse).await;
+        self.connection.store(0, Ordering::SeqCst);
+        self.memory.set(None);
+        self.sharing = Sharing::default();
+        if let End::Closed = end {
+            self.commands.close();
+            let parts = pulse.watched();
+            if parts && self.send(&mut socket, encoded(Body::Reset)).await.is_ok() {
+                part(&mut socket, &mut monitor).await;
+            } else {
+                flush(&mut socket, || idle(&self.in_flight)).await;
+            }
+            drop(socket);
+            finish().await;
+        }
+        end
     }
 
     /// Connects, however long it takes; `None` if the spoke is closed meanwhile.
@@ -188,21 +213,53 @@ impl Client {
         }
     }
 
-    async fn talk(&mut self, socket: &mut DealerSocket, mut monitor: Monitor) -> End {
-        if self.is_local
-            && let Some(offer) = self.offer()
-            && self.say(socket, vec![offer]).await.is_err()
-        {
-            return End::Gone;
-        }
+    async fn talk(
+        &mut self,
+        socket: &mut DealerSocket,
+        monitor: &mut Monitor,
+        pulse: &mut Pulse,
+    ) -> End {
+        let mut ticks = ticks(&self.rhythm);
+        let mut ticked = Instant::now();
+        let mut introduced = false;
         loop {
             tokio::select! {
                 received = socket.recv() => match received {
-                    Ok(message) => if let Some(answer) = self.receive(message.into_vec())
-                        && self.say(socket, vec![answer]).await.is_err()
-                    {
-                        return End::Gone;
-                    },
+                    Ok(message) => {
+                        pulse.heard();
+                        let parts = match self.sharing.receive(message.into_vec()) {
+                            Ok(Received::Message(parts)) => parts,
+                            Ok(Received::Answers(answers)) => {
+                                let accepted = self.sharing.accepted();
+                                self.memory.set(accepted.map(|memory| (self.last, memory)));
+                                for part in answers {
+                                    if self.send(socket, vec![part]).await.is_err() {
+                                        return End::Gone;
+                                    }
+                                }
+                                continue;
+                            }
+                            Err(error) => {
+                                complain(&self.target, &error);
+                                continue;
+                            }
+                        };
+                        let event = match wire::decode(parts) {
+                            Ok(message) => match message.header.body {
+                                Body::Beat { every_ms } => {
+                                    pulse.beaten(every_ms, &self.rhythm);
+                                    continue;
+                                }
+                                Body::Reset => {
+                                    tracing::debug!("{} has ended the connection", self.target);
+                                    return End::Gone;
+                                }
+                                _ => SpokeEvent::Message(message),
+                            },
+                            Err(error) => SpokeEvent::Unreadable(error),
+                        };
+                        let _ = self.events.send(event);
+                    }
                     Err(error) => {
                         tracing::debug!("receiving from {}: {error}", self.target);
                         return End::Gone;
@@ -220,7 +277,15 @@ impl Client {
                             return End::Closed;
                         };
                         if connection == self.last {
-                            if self.say(socket, parts).await.is_err() {
+                            pulse.said();
+                            if self.send(socket, parts).await.is_err() {
+                                return End::Gone;
+                            }
+                            // Behind the first message, which is the role's: from then on both
+                            // ends watch, and share memory where they can.
+                            if !std::mem::replace(&mut introduced, true)
+                                && self.introduce(socket).await.is_err()
+                            {
                                 return End::Gone;
                             }
                         }
@@ -228,87 +293,65 @@ impl Client {
                         next = if burst < SEND_BURST { self.commands.try_recv().ok() } else { None };
                     }
                 }
+                now = ticks.tick() => {
+                    let elapsed = now.saturating_duration_since(ticked);
+                    ticked = now;
+                    match pulse.tick(elapsed, &self.rhythm) {
+                        Due::Beat if idle(&self.in_flight) => {
+                            if self.send(socket, self.beat.clone()).await.is_err() {
+                                return End::Gone;
+                            }
+                        }
+                        Due::Burial => {
+                            tracing::warn!("{} is silent; connecting anew", self.target);
+                            return End::Gone;
+                        }
+                        Due::Beat | Due::Nothing => {}
+                    }
+                }
             }
         }
     }
-}
 
-impl Client {
-    async fn say(&self, socket: &mut DealerSocket, parts: Vec<Bytes>) -> Result<(), ()> {
-        let message = outgoing(None, parts, &self.in_flight);
-        socket.send(message).await.map_err(|error| {
+    async fn introduce(&mut self, socket: &mut DealerSocket) -> Result<(), ()> {
+        self.send(socket, self.beat.clone()).await?;
+        if self.is_local
+            && let Some(offer) = self.sharing.offer()
+        {
+            self.send(socket, vec![offer]).await?;
+        }
+        Ok(())
+    }
+
+    /// Passes a message to the writer; an error means that there is none any more.
+    async fn send(&self, socket: &mut DealerSocket, parts: Vec<Bytes>) -> Result<(), ()> {
+        socket.send(outgoing(None, parts, &self.in_flight)).await.map_err(|error| {
             tracing::debug!("sending to {}: {error}", self.target);
         })
     }
-
-    /// Passes on what the hub said; returns the answer of the link itself.
-    fn receive(&mut self, mut parts: Vec<Bytes>) -> Option<Bytes> {
-        if parts.first().is_some_and(|head| memory::is_ours(head)) {
-            match self.share(&parts) {
-                Ok(Shared::Message(whole)) => parts = whole,
-                Ok(Shared::Answer(answer)) => return answer,
-                Err(error @ MemoryError::Garbage(_)) => {
-                    tracing::error!("a message from {} was dropped: {error}", self.target);
-                    return None;
-                }
-                Err(error) => {
-                    let why = crate::error::chain(&error);
-                    tracing::debug!("from {}: {why}; all goes through the socket", self.target);
-                    return None;
-                }
-            }
-        }
-        let event = match wire::decode(parts) {
-            Ok(message) => SpokeEvent::Message(message),
-            Err(error) => SpokeEvent::Unreadable(error),
-        };
-        let _ = self.events.send(event);
-        None
-    }
-
-    /// Makes shared memory to be offered to the hub.
-    fn offer(&mut self) -> Option<Bytes> {
-        match Outgoing::new() {
-            Ok(own) => {
-                let offer = own.offer();
-                self.offered = Some(Arc::new(own));
-                Some(offer)
-            }
-            Err(error) => {
-                tracing::debug!("{}; all goes through the socket", crate::error::chain(&error));
-                None
-            }
-        }
-    }
-
-    fn share(&mut self, parts: &[Bytes]) -> Result<Shared, MemoryError> {
-        match memory::read(&parts[0])? {
-            Said::Offer(offer) => {
-                let (incoming, acceptance) = Incoming::open(&offer)?;
-                self.incoming = Some(incoming);
-                Ok(Shared::Answer(Some(acceptance)))
-            }
-            Said::Acceptance(token) => {
-                let accepted = self.offered.take().filter(|own| own.is_accepted_by(&token));
-                self.memory.set(accepted.map(|own| (self.last, own)));
-                Ok(Shared::Answer(None))
-            }
-            Said::Reference(reference) => {
-                let (Some(incoming), Some(head)) = (&self.incoming, parts.get(1)) else {
-                    return Err(MemoryError::Garbage("nothing was offered before"));
-                };
-                incoming.resolve(&reference, head.clone()).map(Shared::Message)
-            }
-        }
-    }
 }
 
-/// What came of a message about shared memory.
-enum Shared {
-    /// The message whose payload lay there.
-    Message(Vec<Bytes>),
-    /// What is to be said in return.
-    Answer(Option<Bytes>),
+/// Lets the hub close first, once it has read all: a beat of the hub that nobody reads any more
+/// would break the connection under what is still on its way.
+async fn part(socket: &mut DealerSocket, monitor: &mut Monitor) {
+    let parting = async {
+        loop {
+            tokio::select! {
+                received = socket.recv() => match received.map(|m| wire::decode(m.into_vec())) {
+                    Ok(Ok(Message { header: Header { body: Body::Reset, .. }, .. })) => return,
+                    Ok(_) => {}
+                    Err(_) => return,
+                },
+                event = monitor.next() => match event {
+                    Some(SocketEvent::Disconnected(_)) | None => return,
+                    Some(_) => {}
+                },
+            }
+        }
+    };
+    if tokio::time::timeout(FLUSH_TIMEOUT, parting).await.is_err() {
+        tracing::warn!("the hub does not read; what was queued for it is lost");
+    }
 }
 
 /// Waits until the spoke is to be closed; what was sent meanwhile was for a lost connection.
