@@ -41,7 +41,7 @@ pub enum Show {
         /// When the last line was written.
         last: Instant,
         /// The phase that it named.
-        phase: &'static str,
+        phase: String,
     },
 }
 
@@ -99,7 +99,7 @@ impl Show {
         }
         let pace = Pace::new();
         if !io::stderr().is_terminal() {
-            return Self::Lines { last: pace.start, pace, phase: "" };
+            return Self::Lines { last: pace.start, pace, phase: String::new() };
         }
         let bar = ProgressBar::no_length();
         if let Ok(style) = ProgressStyle::with_template("{bar:20} {pos}/{len} frames, {wide_msg}") {
@@ -134,7 +134,7 @@ impl Show {
                 if *phase == p.phase && last.elapsed() < LINE_EVERY {
                     return;
                 }
-                *phase = p.phase;
+                *phase = p.phase.to_string();
                 *last = Instant::now();
                 let total = p.total.map_or("?".into(), |n| n.to_string());
                 let secs = pace.start.elapsed().as_secs_f64();
@@ -170,12 +170,16 @@ mod tests {
     #[test]
     fn frames_of_an_earlier_run_do_not_make_it_fast() {
         let mut pace = Pace::new();
-        let mut p =
-            Progress { phase: "preparing", accepted: 90, total: Some(100), ..Progress::default() };
+        let mut p = Progress {
+            phase: "preparing".into(),
+            accepted: 90,
+            total: Some(100),
+            ..Progress::default()
+        };
         assert_eq!(pace.text(&p), "");
         p.accepted = 95;
         assert!(pace.text(&p).contains("/s, "));
-        p.phase = "finishing the file";
+        p.phase = "finishing the file".into();
         assert_eq!(pace.text(&p), "");
     }
 }

@@ -1,7 +1,9 @@
 //! What is said at the end of a scan: for people on stdout, and as JSON on request.
 
+use ptystream_producer::dispatch::{Counts, Tally};
 use ptystream_producer::run::ProducerReport;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -18,6 +20,10 @@ pub struct Report {
     pub tickets: u64,
     /// Tickets handed out again.
     pub tickets_again: u64,
+    /// What became of the tickets.
+    pub dispatch: Counts,
+    /// And of those of each worker, by its name.
+    pub workers: BTreeMap<String, Tally>,
     /// Frames a second over the whole scan.
     pub frames_per_sec: f64,
     /// Seconds over the whole scan.
@@ -33,8 +39,10 @@ impl From<ProducerReport> for Report {
         let fresh = p.sink.frames.saturating_sub(p.sink.resumed);
         Self {
             version: env!("CARGO_PKG_VERSION"),
-            tickets: p.counts.sent,
+            tickets: p.counts.tickets.sent,
             tickets_again: p.counts.again,
+            dispatch: p.counts,
+            workers: p.workers,
             frames_per_sec: fresh as f64 / p.elapsed_secs.max(1e-9),
             elapsed_secs: p.elapsed_secs,
             origins: p.origins,
@@ -101,6 +109,17 @@ impl Report {
                 format!(
                     "{} tickets sent again, {} frames came twice, {} were stale",
                     self.tickets_again, s.duplicates, s.stale
+                ),
+            );
+        }
+        let d = &self.dispatch;
+        if d.doubled + d.suspects + d.given_up > 0 {
+            line(
+                "trouble",
+                format!(
+                    "{} tickets given to a second worker, {} held by workers that died; frames \
+                     given up: {} after {} deaths of workers, {} for want of an answer",
+                    d.doubled, d.suspects, d.convicted, d.solo_deaths, d.given_up
                 ),
             );
         }

@@ -50,3 +50,15 @@ pub(crate) fn missing(what: &str, command: &str, address: &str, waited: Duration
         ),
     )
 }
+
+/// Makes the failure of a scan whose workers all stand still.
+pub(crate) fn stuck(waited: Duration) -> Failure {
+    let secs = waited.as_secs_f64();
+    Failure::new(
+        Kind::Peer,
+        format!(
+            "all workers stand still and have said nothing for {secs} s; look at what they read \
+             from, and restart them; the same command goes on from what is on disk"
+        ),
+    )
+}

@@ -5,6 +5,7 @@
 //! | [`run`] | the role: read first |
 //! | [`scan`] | a scan opened and checked before its first frame is handed out |
 //! | [`dispatch`] | who gets which frames, and when: a state machine without sockets or clocks |
+//! | [`peers`] | who is connected, and whose messages count |
 //! | [`measure`] | the automatic centre out of what workers measured |
 //! | [`read`] | the thread that reads frames where the producer sends pixels |
 //! | [`report`] | what is said while a scan runs, and at its end |
@@ -14,9 +15,11 @@
 pub mod dispatch;
 pub mod error;
 pub mod measure;
+pub mod peers;
 mod phase;
 pub mod read;
 pub mod report;
 pub mod run;
 pub mod scan;
 pub mod source;
+mod waits;

@@ -1,13 +1,15 @@
 //! What the producer says while a scan runs, and at its end.
 
-use crate::dispatch::Counts;
+use crate::dispatch::{Counts, Tally};
 use ptystream_common::message::SinkReport;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 /// How far a scan has come.
 #[derive(Clone, Debug, Default)]
 pub struct Progress {
-    /// What is going on, in a word or two.
-    pub phase: &'static str,
+    /// What is going on, in a word or two; where the sink has paused, with the reason.
+    pub phase: Cow<'static, str>,
     /// Frames that the sink holds.
     pub accepted: u64,
     /// Frames that are on disk.
@@ -25,8 +27,10 @@ pub struct Progress {
 pub struct ProducerReport {
     /// The sink's report.
     pub sink: SinkReport,
-    /// Tickets handed out, and again.
+    /// What became of the tickets.
     pub counts: Counts,
+    /// And of those of each worker, by its name.
+    pub workers: BTreeMap<String, Tally>,
     /// Things that a user should know.
     pub warnings: Vec<String>,
     /// Where energy, distance, psize and centre came from: name, value, origin.

@@ -7,12 +7,14 @@
 //! 5. The sink has finished; workers are told, all say goodbye.
 
 use crate::dispatch::{Action, Cut, Dispatcher};
-use crate::error::{self, ProducerError};
+use crate::error::ProducerError;
 use crate::measure::Centers;
+use crate::peers::{Roster, wait_for_goodbyes};
 use crate::phase::Phase;
 use crate::read::{Done, Reader};
 pub use crate::report::{ProducerReport, Progress};
 use crate::scan::Scan;
+use crate::waits::Waits;
 use crossbeam_channel::select;
 use ptystream_common::error::{Failure, Kind};
 use ptystream_common::index::{Index, IndexRange, IndexSet};
@@ -27,17 +29,6 @@ use std::time::{Duration, Instant};
 const HOPELESS: u64 = 10;
 const TICK: Duration = Duration::from_millis(20);
 const POLL_SOURCE: Duration = Duration::from_millis(100);
-const GOODBYE: Duration = Duration::from_secs(2);
-/// How long to wait for another worker after the last one there refused the scan.
-const REFUSED_GRACE: Duration = Duration::from_secs(2);
-const DRAIN: Duration = Duration::from_secs(5);
-
-#[derive(Debug, Default)]
-struct Worker {
-    name: String,
-    /// The stamp of the last plan it got.
-    planned: Option<Stamp>,
-}
 
 struct Producer<'a> {
     scan: Scan,
@@ -46,21 +37,20 @@ struct Producer<'a> {
     reader: Reader,
     dispatcher: Dispatcher,
     phase: Phase,
-    stamp: Stamp,
     sink: Option<PeerId>,
-    workers: BTreeMap<PeerId, Worker>,
+    workers: Roster,
+    /// Why the sink writes nothing at the moment.
+    paused: Option<String>,
     gaps: BTreeMap<u64, String>,
     announced_end: bool,
     start: Instant,
-    sink_missing_since: Option<Instant>,
-    worker_missing_since: Option<Instant>,
+    waits: Waits,
     /// Why a worker cannot prepare this scan; ends it where there is no other worker.
     refusal: Option<Failure>,
     checked: Instant,
     check_pending: bool,
     source_ended: bool,
     shutdown: Shutdown,
-    stopping_since: Option<Instant>,
     progress: &'a mut dyn FnMut(&Progress),
     warnings: Vec<String>,
     origins: Vec<(String, String, String)>,
@@ -99,20 +89,18 @@ pub fn run(
         pipeline: pipeline.clone(),
         hub,
         reader,
-        stamp: Stamp::default(),
         sink: None,
-        workers: BTreeMap::new(),
+        workers: Roster::default(),
+        paused: None,
         gaps: BTreeMap::new(),
         announced_end: false,
         start: now,
-        sink_missing_since: Some(now),
-        worker_missing_since: Some(now),
+        waits: Waits::new(pipeline.peer_timeout_secs),
         refusal: None,
         checked: now,
         check_pending: false,
         source_ended: false,
         shutdown: shutdown.clone(),
-        stopping_since: None,
         progress,
         warnings: Vec::new(),
         origins: Vec::new(),
@@ -172,10 +160,9 @@ impl Producer<'_> {
         match message.header.body {
             Body::Hello { role: Role::Worker, name } => {
                 tracing::info!(worker = name, "worker joined");
-                self.workers.insert(peer, Worker { name, planned: None });
-                self.worker_missing_since = None;
+                self.workers.joined(peer, &name);
                 // A Hello on a standing connection: the worker has dropped what it held.
-                let actions = self.dispatcher.worker_gone(peer);
+                let actions = self.dispatcher.worker_joined(peer, &name);
                 self.act(actions)?;
                 self.plan(peer);
             }
@@ -184,54 +171,42 @@ impl Producer<'_> {
                 let text = format!("{name} is a producer, and so is the one that it talks to");
                 self.send(peer, Body::Refused(Failure::new(Kind::Peer, text)));
             }
-            Body::Want { tickets } if self.is_planned(peer, stamp) => {
+            Body::Want { tickets } if self.workers.counts(peer, stamp) => {
                 let actions = self.dispatcher.want(peer, tickets);
                 self.act(actions)?;
             }
-            Body::Measured { range, centers } if self.is_planned(peer, stamp) => {
+            Body::Measured { range, centers } if self.workers.counts(peer, stamp) => {
+                self.dispatcher.heard(peer);
                 self.on_measured(range, centers)?;
             }
-            Body::Failed { range, failure } if self.is_planned(peer, stamp) => {
+            Body::Failed { range, failure } if self.workers.counts(peer, stamp) => {
+                self.dispatcher.heard(peer);
                 self.on_failed(range.iter().map(|i| (i, failure.clone())).collect())?;
             }
             Body::Want { .. } | Body::Measured { .. } | Body::Failed { .. } => {}
             Body::Opened { horizon, durable } if self.sink == Some(peer) => {
-                self.stamp = stamp;
-                self.phase = Phase::Running;
-                let gaps: Vec<(u64, String)> =
-                    self.gaps.iter().map(|(i, why)| (*i, why.clone())).collect();
-                for (index, reason) in gaps {
-                    self.tell_gap(Index(index), &reason);
-                }
-                let mut peers: Vec<PeerId> = self.workers.keys().copied().collect();
-                peers.retain(|p| !self.is_planned(*p, stamp));
-                for worker in peers {
-                    self.plan(worker);
-                }
-                self.announced_end = false;
-                let actions = self.dispatcher.opened(horizon, &durable);
-                self.act(actions)?;
+                self.on_opened(stamp, horizon, &durable)?;
             }
-            Body::State { watermark, accepted } if stamp == self.stamp => {
+            Body::State { watermark, accepted } if self.workers.is_current(stamp) => {
                 let actions = self.dispatcher.state(watermark, &accepted);
                 self.act(actions)?;
             }
+            Body::Paused { reason } if self.sink == Some(peer) => self.on_paused(reason),
             Body::Finished(report) => return Ok(Some(*report)),
             Body::Stop(failure) | Body::Refused(failure) if self.sink == Some(peer) => {
                 self.sink = None;
                 return Err(failure);
             }
-            Body::Refused(failure) if self.workers.contains_key(&peer) => {
-                let name = self.workers.get(&peer).map_or("", |w| &w.name);
+            Body::Refused(failure) if self.workers.name(peer).is_some() => {
+                let name = self.workers.name(peer).unwrap_or_default();
                 let text = format!("{name} cannot prepare this scan: {failure}");
                 tracing::error!("{text}");
                 self.refusal = Some(Failure::new(failure.kind, text));
             }
             Body::Bye => {
-                if let Some(worker) = self.workers.remove(&peer) {
-                    tracing::info!(worker = worker.name, "worker left");
-                    self.dispatcher.worker_left(peer, self.start.elapsed());
-                    self.missing_workers();
+                if let Some(worker) = self.workers.gone(peer) {
+                    tracing::info!(worker, "worker left");
+                    self.dispatcher.worker_left(peer);
                 }
             }
             other => tracing::warn!(%peer, "a message out of place was dropped: {other:?}"),
@@ -251,11 +226,43 @@ impl Producer<'_> {
         }
         tracing::info!(sink = name, "sink connected");
         self.sink = Some(peer);
-        self.sink_missing_since = None;
         if !matches!(self.phase, Phase::Measuring(_)) {
             self.announce()?;
         }
         Ok(())
+    }
+
+    fn on_opened(&mut self, stamp: Stamp, horizon: u64, durable: &IndexSet) -> Result<(), Failure> {
+        let anew = self.workers.opened(stamp);
+        self.phase = Phase::Running;
+        if self.paused.take().is_some() {
+            tracing::info!("the sink writes again");
+        }
+        let gaps: Vec<(u64, String)> = self.gaps.iter().map(|(i, why)| (*i, why.clone())).collect();
+        for (index, reason) in gaps {
+            self.tell_gap(Index(index), &reason);
+        }
+        for worker in self.workers.unplanned() {
+            self.plan(worker);
+        }
+        self.announced_end = false;
+        let actions = match anew {
+            true => self.dispatcher.opened(horizon, durable),
+            false => self.dispatcher.reopened(horizon, durable),
+        };
+        self.act(actions)
+    }
+
+    /// The disk refuses: nothing is handed out until the sink has opened the file again.
+    fn on_paused(&mut self, reason: String) {
+        self.dispatcher.sink_lost();
+        if matches!(self.phase, Phase::Running) {
+            self.phase = Phase::Opening;
+        }
+        if self.paused.as_ref() != Some(&reason) {
+            tracing::warn!("the sink has paused: {reason}");
+            self.paused = Some(reason);
+        }
     }
 
     fn announce(&mut self) -> Result<(), Failure> {
@@ -273,16 +280,10 @@ impl Producer<'_> {
         if matches!(self.phase, Phase::Opening) {
             return;
         }
-        let message = self.scan.plan_message(self.stamp);
-        if let Some(worker) = self.workers.get_mut(&peer)
-            && self.hub.tx.send(peer, message)
-        {
-            worker.planned = Some(self.stamp);
+        let message = self.scan.plan_message(self.workers.stamp());
+        if self.hub.tx.send(peer, message) {
+            self.workers.planned(peer);
         }
-    }
-
-    fn is_planned(&self, peer: PeerId, stamp: Stamp) -> bool {
-        self.workers.get(&peer).is_some_and(|w| w.planned == Some(stamp)) && stamp == self.stamp
     }
 
     fn on_measured(
@@ -319,9 +320,7 @@ impl Producer<'_> {
             self.dispatcher.declare_gap(IndexRange::new(index, 1));
         }
         // Wants of the measuring phase are void: the next plan makes workers ask anew.
-        for worker in self.workers.values_mut() {
-            worker.planned = None;
-        }
+        self.workers.void_plans();
         self.phase = Phase::Opening;
         self.check_pending = false;
         self.source_ended = false;
@@ -329,30 +328,36 @@ impl Producer<'_> {
         self.announce()
     }
 
-    /// Declares frames as gaps, or ends the scan where that is wanted or nothing else is left.
+    /// Declares frames as gaps.
     fn on_failed(&mut self, frames: Vec<(Index, Failure)>) -> Result<(), Failure> {
         for (index, failure) in frames {
-            if self.pipeline.on_gap == OnGap::Fail {
-                return Err(failure);
-            }
             let (actions, new) = self.dispatcher.declare_gap(IndexRange { first: index, count: 1 });
             if !new.is_empty() {
-                tracing::warn!(%index, "frame becomes a gap: {failure}");
-                self.gaps.insert(index.0, failure.text.clone());
-                self.tell_gap(index, &failure.text);
-            }
-            let count = self.gaps.len() as u64;
-            let all = self.scan.num_frames.is_some_and(|n| count >= n);
-            let tried = matches!(self.phase, Phase::Measuring(ref m) if !m.is_empty());
-            if all || (count >= HOPELESS && self.dispatcher.accepted() == 0 && !tried) {
-                return Err(Failure::new(
-                    failure.kind,
-                    format!("the first {count} frames all failed; the last one: {failure}"),
-                ));
+                self.on_gap(index, &failure)?;
             }
             self.act(actions)?;
         }
         self.measured()
+    }
+
+    /// Tells of a new gap, or ends the scan where none is wanted or nothing else is left.
+    fn on_gap(&mut self, index: Index, failure: &Failure) -> Result<(), Failure> {
+        if self.pipeline.on_gap == OnGap::Fail {
+            return Err(failure.clone());
+        }
+        tracing::warn!(%index, "frame becomes a gap: {failure}");
+        self.gaps.insert(index.0, failure.text.clone());
+        self.tell_gap(index, &failure.text);
+        let count = self.gaps.len() as u64;
+        let all = self.scan.num_frames.is_some_and(|n| count >= n);
+        let tried = matches!(self.phase, Phase::Measuring(ref m) if !m.is_empty());
+        if all || (count >= HOPELESS && !self.dispatcher.has_frames() && !tried) {
+            return Err(Failure::new(
+                failure.kind,
+                format!("the first {count} frames all failed; the last one: {failure}"),
+            ));
+        }
+        Ok(())
     }
 
     fn tell_gap(&mut self, index: Index, reason: &str) {
@@ -364,20 +369,17 @@ impl Producer<'_> {
     }
 
     fn act(&mut self, actions: Vec<Action>) -> Result<(), Failure> {
-        for Action::Send { worker, range, gaps } in actions {
-            let task = match self.phase {
-                Phase::Measuring(_) => Task::Measure,
-                _ => Task::Prepare,
-            };
-            let positions = self.scan.positions_of(range.first.0..range.end());
-            let ticket = Ticket { range, task, positions, gaps, pixels: None };
-            tracing::trace!(%worker, %range, "ticket");
-            if self.scan.plan.workers_read {
-                if !self.hub.tx.send(worker, Message::new(self.stamp, Body::Ticket(ticket))) {
-                    self.unsent(worker)?;
+        let mut new_gaps = false;
+        for action in actions {
+            match action {
+                Action::Send { worker, range } => self.hand_out(worker, range)?,
+                Action::Gap { range, reason } => {
+                    new_gaps = true;
+                    for index in range.iter() {
+                        let failure = Failure::new(Kind::Input, format!("frame {index}: {reason}"));
+                        self.on_gap(index, &failure)?;
+                    }
                 }
-            } else if !self.reader.read(worker, self.stamp, ticket) {
-                return Err(Failure::from(&ProducerError::Panic("reading")));
             }
         }
         if !self.announced_end
@@ -389,13 +391,26 @@ impl Producer<'_> {
             self.send(sink, Body::EndOfScan { expected, gaps, aborted: None });
             self.announced_end = true;
         }
-        Ok(())
+        if new_gaps { self.measured() } else { Ok(()) }
     }
 
-    /// The link reports the loss too; taking tickets back twice does no harm.
-    fn unsent(&mut self, worker: PeerId) -> Result<(), Failure> {
-        let actions = self.dispatcher.worker_gone(worker);
-        self.act(actions)
+    fn hand_out(&mut self, worker: PeerId, range: IndexRange) -> Result<(), Failure> {
+        let task = match self.phase {
+            Phase::Measuring(_) => Task::Measure,
+            _ => Task::Prepare,
+        };
+        let positions = self.scan.positions_of(range.first.0..range.end());
+        let ticket = Ticket { range, task, positions, gaps: Vec::new(), pixels: None };
+        let stamp = self.workers.stamp();
+        tracing::trace!(%worker, %range, "ticket");
+        if !self.scan.plan.workers_read {
+            let asked = self.reader.read(worker, stamp, ticket);
+            return asked.then_some(()).ok_or(Failure::from(&ProducerError::Panic("reading")));
+        }
+        if !self.hub.tx.send(worker, Message::new(stamp, Body::Ticket(ticket))) {
+            self.dispatcher.unsent(worker);
+        }
+        Ok(())
     }
 
     fn on_reader(&mut self, answer: Done) -> Result<(), Failure> {
@@ -425,7 +440,10 @@ impl Producer<'_> {
                 let actions = self.dispatcher.source_has(available, length);
                 self.act(actions)
             }
-            Done::Unsent(worker) => self.unsent(worker),
+            Done::Unsent(worker) => {
+                self.dispatcher.unsent(worker);
+                Ok(())
+            }
             Done::Failed { frames, .. } => self.on_failed(frames),
             Done::Broken(failure) => Err(failure),
         }
@@ -442,24 +460,17 @@ impl Producer<'_> {
         if self.sink == Some(peer) {
             tracing::warn!("the sink's connection is lost; waiting for it to come back");
             self.sink = None;
-            self.sink_missing_since = Some(Instant::now());
             self.dispatcher.sink_lost();
+            self.paused = None;
             if matches!(self.phase, Phase::Running) {
                 self.phase = Phase::Opening;
             }
-        } else if let Some(worker) = self.workers.remove(&peer) {
-            tracing::warn!(worker = worker.name, "the worker's connection is lost");
-            self.missing_workers();
+        } else if let Some(worker) = self.workers.gone(peer) {
+            tracing::warn!(worker, "the worker's connection is lost");
             let actions = self.dispatcher.worker_gone(peer);
             self.act(actions)?;
         }
         Ok(())
-    }
-
-    fn missing_workers(&mut self) {
-        if self.workers.is_empty() {
-            self.worker_missing_since = Some(Instant::now());
-        }
     }
 
     fn on_time(&mut self) -> Result<(), Failure> {
@@ -469,39 +480,30 @@ impl Producer<'_> {
         let actions = self.dispatcher.tick(self.start.elapsed());
         self.act(actions)?;
         if self.shutdown.is_begun() {
-            let since = *self.stopping_since.get_or_insert_with(Instant::now);
             self.dispatcher.sink_lost();
-            if self.dispatcher.outstanding() == 0 || since.elapsed() > DRAIN {
-                return Err(Failure::new(
-                    Kind::Aborted,
-                    "the producer was interrupted by a signal; the same command goes on from what \
-                     is on disk",
-                ));
-            }
-            return Ok(());
+            let out = self.dispatcher.outstanding();
+            return self.waits.drain(out, || self.dispatcher.holders());
         }
-        if let (Some(refusal), Some(since)) = (&self.refusal, self.worker_missing_since)
-            && since.elapsed() > REFUSED_GRACE
-        {
-            return Err(refusal.clone());
+        let stuck = self.dispatcher.all_stuck();
+        self.waits.see(self.sink.is_some(), !stuck && !self.workers.is_empty());
+        match self.paused {
+            // It waits for the disk, which has a limit of its own.
+            Some(_) => Ok(()),
+            None => self.waits.check(&self.hub.address, stuck, self.refusal.as_ref()),
         }
-        let limit = Duration::from_secs_f64(self.pipeline.peer_timeout_secs);
-        let late = |since: Option<Instant>| since.is_some_and(|at| at.elapsed() > limit);
-        let (what, command) = match () {
-            () if late(self.sink_missing_since) => ("sink", "ptystream sink --producer"),
-            () if late(self.worker_missing_since) => ("worker", "ptystream worker --producer"),
-            () => return Ok(()),
-        };
-        Err(error::missing(what, command, &self.hub.address, limit))
     }
 
     fn show(&mut self) {
+        let word = self.phase.word(
+            self.sink.is_some(),
+            !self.workers.is_empty(),
+            self.dispatcher.is_complete(),
+        );
         let progress = Progress {
-            phase: self.phase.word(
-                self.sink.is_some(),
-                !self.workers.is_empty(),
-                self.dispatcher.is_complete(),
-            ),
+            phase: match &self.paused {
+                Some(reason) => format!("paused: {reason}").into(),
+                None => word.into(),
+            },
             accepted: self.dispatcher.accepted(),
             durable: self.dispatcher.watermark(),
             total: self.scan.num_frames,
@@ -512,7 +514,7 @@ impl Producer<'_> {
     }
 
     fn send(&self, peer: PeerId, body: Body) {
-        if !self.hub.tx.send(peer, Message::new(self.stamp, body)) {
+        if !self.hub.tx.send(peer, Message::new(self.workers.stamp(), body)) {
             tracing::debug!(%peer, "not sent: the connection is gone");
         }
     }
@@ -520,9 +522,11 @@ impl Producer<'_> {
     /// Tells everybody, waits for their goodbyes, and closes.
     fn end(self, result: Result<SinkReport, Failure>) -> Result<ProducerReport, Failure> {
         let expected = self.scan.num_frames.unwrap_or(0);
-        let mut waiting: Vec<PeerId> = self.workers.keys().copied().collect();
-        waiting.extend(self.sink);
-        for &peer in &waiting {
+        let name = |peer| format!("worker {}", self.workers.name(peer).unwrap_or_default());
+        let mut waiting: BTreeMap<PeerId, String> =
+            self.workers.peers().into_iter().map(|peer| (peer, name(peer))).collect();
+        waiting.extend(self.sink.map(|sink| (sink, "the sink".to_owned())));
+        for &peer in waiting.keys() {
             let body = match &result {
                 Ok(_) if Some(peer) == self.sink => Body::Bye,
                 Ok(_) => Body::EndOfScan {
@@ -545,36 +549,16 @@ impl Producer<'_> {
             );
         });
         self.hub.tx.close();
-        let counts = self.dispatcher.counts();
         if !self.reader.join() {
             tracing::error!("the producer's reading thread panicked");
         }
         Ok(ProducerReport {
             sink: result?,
-            counts,
+            counts: self.dispatcher.counts(),
+            workers: self.dispatcher.by_worker().clone(),
             warnings: self.warnings,
             origins: self.origins,
             elapsed_secs: self.start.elapsed().as_secs_f64(),
         })
-    }
-}
-
-/// Waits until all of `waiting` said goodbye or are gone, but not for ever; `late` answers a Hello.
-fn wait_for_goodbyes(hub: &Hub, mut waiting: Vec<PeerId>, late: impl Fn(PeerId)) {
-    let deadline = Instant::now() + GOODBYE;
-    while !waiting.is_empty() {
-        match hub.events.recv_deadline(deadline) {
-            Ok(HubEvent::Gone(peer)) => waiting.retain(|p| *p != peer),
-            Ok(HubEvent::Message(peer, message)) => match message.header.body {
-                Body::Bye => waiting.retain(|p| *p != peer),
-                Body::Hello { .. } => late(peer),
-                _ => {}
-            },
-            Ok(HubEvent::Unreadable(..)) => {}
-            Err(_) => {
-                tracing::debug!(peers = waiting.len(), "no goodbye in time");
-                return;
-            }
-        }
     }
 }

@@ -215,7 +215,14 @@ impl Scan {
             }
         };
         let frames_per_chunk = self.plan.frames_per_chunk;
-        Cut { batch, frames_per_chunk, max_outstanding, orphan_grace: ORPHAN_GRACE }
+        Cut {
+            batch,
+            frames_per_chunk,
+            max_outstanding,
+            orphan_grace: ORPHAN_GRACE,
+            straggler: Duration::from_secs_f64(pipeline.straggler_secs),
+            give_up: Duration::from_secs_f64(pipeline.give_up_secs),
+        }
     }
 
     /// Returns what the source's `correct` needs.

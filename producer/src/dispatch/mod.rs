@@ -1,15 +1,34 @@
 //! Who gets which frames, and when: events in, actions out; no sockets, clocks or threads.
 //!
+//! A ticket names a *piece*: a run of indices of one batch that are neither safe nor gaps.
+//!
 //! Invariants:
 //! - an index is handed out only below watermark + horizon, below what the source has, and below
 //!   the scan's length;
 //! - a worker never holds more tickets than it asked for;
-//! - every index is in exactly one of: not yet handed out, waiting to be handed out again, held by
-//!   a worker, accepted by the sink, declared a gap (and then acknowledged like a frame);
-//! - a batch with gaps goes out only once the sink holds each of them: else the batch could come
-//!   there before its gaps, and pass for whole;
-//! - the lowest missing index that may go is always handed out first, so the horizon moves.
+//! - every index is in exactly one of: not yet handed out, waiting to be handed out (again), held
+//!   by workers, accepted by the sink, declared a gap (and then acknowledged like a frame);
+//! - no ticket names a gap or an index that is safe: a row filled with nothing could take the
+//!   place of a frame that came by another way;
+//! - a piece is held by three workers at most, and a suspect by none that holds anything else;
+//! - what nobody else holds goes out lowest index first, so the horizon moves.
+//!
+//! | what happens | what becomes of the tickets |
+//! |---|---|
+//! | a worker dies | they are suspects: each goes out alone; after a solo death frame by frame; three solo deaths make a gap |
+//! | a worker says Hello anew | they go to others |
+//! | a worker says goodbye | they go to others if they are not accepted soon |
+//! | one takes far longer than usual | it goes to a second worker too, then to a third; the first result counts |
+//! | three workers, or all there are, stand still over it | it is a gap, and they get nothing until they say something |
+//! | the sink comes back with another epoch | what is not durable goes again |
 
+mod board;
+mod crew;
+mod fate;
+mod pick;
+
+use board::{Board, Hold, Piece};
+use crew::Crew;
 use ptystream_common::index::{Index, IndexRange, IndexSet};
 use ptystream_common::link::PeerId;
 use ptystream_common::message::batch_of;
@@ -19,55 +38,79 @@ use std::time::Duration;
 /// Time since the scan began; always an argument, never read here.
 pub type Now = Duration;
 
-/// How the scan is cut into tickets.
+/// So many of the last tickets tell what is usual.
+const RECENT: usize = 31;
+
+/// How the scan is cut into tickets, and how long they may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cut {
     /// Frames of a ticket.
     pub batch: u32,
     /// Frames of a chunk of the file.
     pub frames_per_chunk: u32,
-    /// Tickets that may be out at once over all workers: the producer's memory bound where it
-    /// sends pixels.
+    /// Pieces that may be out at once over all workers: the producer's memory bound where it
+    /// sends pixels. Copies for second and third workers are not counted: a hung worker has the
+    /// pixels already.
     pub max_outstanding: usize,
     /// How long tickets of a worker that said goodbye may take to be accepted.
     pub orphan_grace: Duration,
+    /// After this, or ten times the usual time, a ticket is given to one more worker.
+    pub straggler: Duration,
+    /// After this, or ten times the usual time, a worker stands still.
+    pub give_up: Duration,
 }
 
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Hand out these frames; rows of `gaps` are to be filled with nothing.
+    /// Hand out these frames.
     Send {
         /// To whom.
         worker: PeerId,
         /// Which frames.
         range: IndexRange,
-        /// Indices of the range for which no frame will come.
-        gaps: Vec<Index>,
+    },
+    /// These frames have become gaps: tell the sink.
+    Gap {
+        /// Which frames.
+        range: IndexRange,
+        /// Why.
+        reason: String,
     },
 }
 
-/// Counts of what happened; `sent = accepted + outstanding + again + failed` at any time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Tickets handed out, repeats included.
+/// Counts of tickets; `sent = settled + failed + lost + held` at any time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Tally {
+    /// Handed out, repeats and copies included.
     pub sent: u64,
-    /// Tickets handed out again after their worker was lost or the sink restarted.
+    /// Ended because the sink holds the frames, whoever prepared them.
+    pub settled: u64,
+    /// Ended because a frame was declared a gap.
+    pub failed: u64,
+    /// Taken back: the worker was lost, left, began anew or stood still, or the sink restarted.
+    pub lost: u64,
+    /// Held by workers at the moment.
+    pub held: u64,
+}
+
+/// Counts of what happened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Counts {
+    /// All tickets.
+    pub tickets: Tally,
+    /// Tickets handed out again after they were taken back.
     pub again: u64,
-}
-
-#[derive(Debug, Default)]
-struct Worker {
-    credit: u32,
-    held: BTreeSet<u64>,
-}
-
-#[derive(Debug)]
-struct Outstanding {
-    range: IndexRange,
-    holder: Option<PeerId>,
-    /// Set when the holder has said goodbye.
-    orphaned_at: Option<Now>,
+    /// Copies for a second or third worker, because the first took too long.
+    pub doubled: u64,
+    /// Tickets that became suspects because their worker died.
+    pub suspects: u64,
+    /// Workers that died over a suspect, holding nothing else.
+    pub solo_deaths: u64,
+    /// Frames that became gaps because three workers died over them.
+    pub convicted: u64,
+    /// Frames that became gaps because nobody finished them.
+    pub given_up: u64,
 }
 
 /// The dispatcher of one scan.
@@ -80,16 +123,21 @@ pub struct Dispatcher {
     available: u64,
     horizon: u64,
     watermark: u64,
-    /// First index that was never handed out.
+    /// First index that was never cut into pieces.
     cursor: u64,
-    again: BTreeMap<u64, IndexRange>,
-    out: BTreeMap<u64, Outstanding>,
+    board: Board,
+    crew: Crew,
     accepted: IndexSet,
     gaps: IndexSet,
-    workers: BTreeMap<PeerId, Worker>,
-    /// Workers with credit, in the order in which they asked.
-    waiting: VecDeque<PeerId>,
+    /// Tickets whose worker has said goodbye: when, which, who.
+    orphans: BTreeSet<(Now, u64, PeerId)>,
+    /// How long the last tickets took from sending to acceptance.
+    took: VecDeque<Duration>,
+    /// What was not told yet.
+    actions: Vec<Action>,
     counts: Counts,
+    tallies: BTreeMap<String, Tally>,
+    now: Now,
     open: bool,
 }
 
@@ -103,43 +151,60 @@ impl Dispatcher {
             horizon: 0,
             watermark: 0,
             cursor: 0,
-            again: BTreeMap::new(),
-            out: BTreeMap::new(),
+            board: Board::default(),
+            crew: Crew::default(),
             accepted: IndexSet::new(),
             gaps: IndexSet::new(),
-            workers: BTreeMap::new(),
-            waiting: VecDeque::new(),
+            orphans: BTreeSet::new(),
+            took: VecDeque::new(),
+            actions: Vec::new(),
             counts: Counts::default(),
+            tallies: BTreeMap::new(),
+            now: Now::ZERO,
             open: false,
         }
     }
 
-    /// The sink's file is open: what is durable counts, everything else is to be sent (again).
+    /// The sink has opened the file in a new epoch: what is durable counts, everything else is to
+    /// be sent (again), and workers ask anew.
     pub fn opened(&mut self, horizon: u64, durable: &IndexSet) -> Vec<Action> {
         self.open = true;
         self.horizon = horizon;
         self.accepted = durable.clone();
         self.watermark = durable.first_missing(0);
-        for (first, ticket) in std::mem::take(&mut self.out) {
-            if let Some(worker) = ticket.holder.and_then(|w| self.workers.get_mut(&w)) {
-                worker.held.remove(&first);
-            }
-            self.again.insert(first, ticket.range);
+        self.crew.begin_anew(self.now);
+        self.orphans.clear();
+        let known: Vec<u64> = self.board.iter().map(|p| p.range.first.0).collect();
+        for first in known {
+            self.take_back_all(first);
+            self.put_back(first);
         }
-        // Everything below the cursor that is not durable goes again.
-        let mut at = 0;
+        // What was accepted and is not durable is lost.
+        let mut at = durable.first_missing(0);
         while at < self.cursor {
             let range = self.batch(at);
-            if !self.done(range) {
-                self.again.insert(range.first.0, range);
+            let unknown = |index| self.board.touching(index, index + 1).is_empty();
+            for run in runs(range, |index| self.is_missing(index) && unknown(index)) {
+                self.file(Piece { again: true, ..Piece::new(run) });
             }
-            at = range.end();
+            at = durable.first_missing(range.end());
         }
-        self.again.retain(|_, range| !durable.contains_all(range.first.0, range.end()));
         self.dispatch()
     }
 
-    /// The connection to the sink is lost: nothing is handed out until [`Self::opened`].
+    /// The same sink is back with the same epoch, and has lost nothing.
+    pub fn reopened(&mut self, horizon: u64, durable: &IndexSet) -> Vec<Action> {
+        self.open = true;
+        self.horizon = horizon;
+        // Nothing could be accepted meanwhile.
+        for worker in self.crew.workers.values_mut() {
+            worker.moved = self.now;
+        }
+        self.state(durable.first_missing(0), durable)
+    }
+
+    /// The connection to the sink is lost: nothing is handed out until [`Self::opened`] or
+    /// [`Self::reopened`].
     pub fn sink_lost(&mut self) {
         self.open = false;
     }
@@ -153,56 +218,68 @@ impl Dispatcher {
         self.dispatch()
     }
 
-    /// A worker asks for so many more tickets.
-    pub fn want(&mut self, worker: PeerId, tickets: u32) -> Vec<Action> {
-        let entry = self.workers.entry(worker).or_default();
-        if entry.credit == 0 && tickets > 0 {
-            self.waiting.push_back(worker);
-        }
-        entry.credit = entry.credit.saturating_add(tickets);
+    /// A worker says Hello: for the first time, or anew because it has dropped what it held.
+    pub fn worker_joined(&mut self, worker: PeerId, name: &str) -> Vec<Action> {
+        self.take_back(worker);
+        self.crew.join(worker, name, self.now);
         self.dispatch()
     }
 
-    /// A worker's connection is gone: its tickets go to others at once.
-    pub fn worker_gone(&mut self, worker: PeerId) -> Vec<Action> {
-        self.waiting.retain(|w| *w != worker);
-        if let Some(gone) = self.workers.remove(&worker) {
-            for first in gone.held {
-                if let Some(ticket) = self.out.remove(&first) {
-                    self.send_again(ticket.range);
-                }
-            }
+    /// A worker asks for so many more tickets.
+    pub fn want(&mut self, worker: PeerId, tickets: u32) -> Vec<Action> {
+        self.heard(worker);
+        self.crew.want(worker, tickets);
+        self.dispatch()
+    }
+
+    /// A worker has said something: it does not stand still.
+    pub fn heard(&mut self, worker: PeerId) {
+        if let Some(worker) = self.crew.workers.get_mut(&worker) {
+            worker.moved = self.now;
+            worker.stuck = false;
         }
+    }
+
+    /// A ticket could not be sent: the worker gets nothing until the link says what became of it.
+    pub fn unsent(&mut self, worker: PeerId) {
+        self.crew.mute(worker);
+    }
+
+    /// A worker's connection is gone without a goodbye: what it held is suspect.
+    pub fn worker_gone(&mut self, worker: PeerId) -> Vec<Action> {
+        self.died(worker);
         self.dispatch()
     }
 
     /// A worker has said goodbye after its last result: its tickets go to others only if they are
     /// not accepted soon.
-    pub fn worker_left(&mut self, worker: PeerId, now: Now) {
-        self.waiting.retain(|w| *w != worker);
-        if let Some(gone) = self.workers.remove(&worker) {
-            for first in gone.held {
-                if let Some(ticket) = self.out.get_mut(&first) {
-                    ticket.holder = None;
-                    ticket.orphaned_at = Some(now);
+    pub fn worker_left(&mut self, worker: PeerId) {
+        let now = self.now;
+        let Some(gone) = self.crew.leave(worker) else { return };
+        for first in gone.held.into_values() {
+            let blocked = self.is_blocked(first);
+            self.board.change(first, blocked, |piece| {
+                for hold in piece.holds.iter_mut().filter(|h| h.worker == worker) {
+                    hold.left = Some(now);
                 }
-            }
+            });
+            self.orphans.insert((now, first, worker));
         }
     }
 
     /// Time passes.
     pub fn tick(&mut self, now: Now) -> Vec<Action> {
-        let grace = self.cut.orphan_grace;
-        let late: Vec<u64> = self
-            .out
-            .iter()
-            .filter(|(_, t)| t.orphaned_at.is_some_and(|at| now.saturating_sub(at) >= grace))
-            .map(|(&first, _)| first)
-            .collect();
-        for first in late {
-            if let Some(ticket) = self.out.remove(&first) {
-                self.send_again(ticket.range);
+        self.now = self.now.max(now);
+        if self.open {
+            while let Some(&(left, first, worker)) = self.orphans.first() {
+                if self.now.saturating_sub(left) < self.cut.orphan_grace {
+                    break;
+                }
+                self.orphans.pop_first();
+                self.lose(first, worker);
+                self.put_back(first);
             }
+            self.give_up();
         }
         self.dispatch()
     }
@@ -210,25 +287,14 @@ impl Dispatcher {
     /// The sink's state: indices below `watermark` are durable, those of `accepted` are safe with it.
     pub fn state(&mut self, watermark: u64, accepted: &IndexSet) -> Vec<Action> {
         self.watermark = self.watermark.max(watermark);
-        self.accepted.insert(0, watermark);
+        self.accept(0, watermark);
         for (start, end) in accepted.ranges() {
-            self.accepted.insert(start, end);
+            self.accept(start, end);
         }
-        let safe: Vec<u64> = self
-            .out
-            .iter()
-            .filter(|(_, t)| self.accepted.contains_all(t.range.first.0, t.range.end()))
-            .map(|(&first, _)| first)
-            .collect();
-        for first in safe {
-            self.take_back(first);
-        }
-        let accepted = &self.accepted;
-        self.again.retain(|_, range| !accepted.contains_all(range.first.0, range.end()));
         self.dispatch()
     }
 
-    /// No frame will come for these indices. Their batch goes out again without them.
+    /// No frame will come for these indices. The rest of their batch goes out again.
     ///
     /// Returns what to do and which of the indices were no gaps before: the caller tells the sink.
     pub fn declare_gap(&mut self, range: IndexRange) -> (Vec<Action>, Vec<Index>) {
@@ -239,13 +305,8 @@ impl Dispatcher {
         for index in &new {
             self.gaps.insert(index.0, index.0 + 1);
         }
-        for index in range.iter() {
-            let batch = self.batch(index.0);
-            if let Some(ticket) = self.take_back(batch.first.0)
-                && !self.done(ticket.range)
-            {
-                self.send_again(ticket.range);
-            }
+        for first in self.board.touching(range.first.0, range.end()) {
+            self.fail(first);
         }
         (self.dispatch(), new)
     }
@@ -255,7 +316,7 @@ impl Dispatcher {
         self.length.is_some_and(|n| self.watermark >= n)
     }
 
-    /// Tells whether every index has been handed out or declared a gap at least once.
+    /// Tells whether every index has been cut into tickets or declared a gap at least once.
     pub fn all_sent(&self) -> bool {
         self.length.is_some_and(|n| self.cursor >= n)
     }
@@ -270,6 +331,14 @@ impl Dispatcher {
         self.accepted.len()
     }
 
+    /// Tells whether the sink holds any index that is no gap.
+    pub fn has_frames(&self) -> bool {
+        let told = |(start, end): (u64, u64)| {
+            (start..end).filter(|&index| self.accepted.contains(index)).count() as u64
+        };
+        self.accepted.len() > self.gaps.ranges().map(told).sum::<u64>()
+    }
+
     /// Returns the first index that is not durable.
     pub fn watermark(&self) -> u64 {
         self.watermark
@@ -280,14 +349,25 @@ impl Dispatcher {
         self.counts
     }
 
-    /// Returns how many tickets are out.
-    pub fn outstanding(&self) -> usize {
-        self.out.len()
+    /// Returns the counts of each worker, by its name.
+    pub fn by_worker(&self) -> &BTreeMap<String, Tally> {
+        &self.tallies
     }
 
-    /// Returns how many workers have asked for tickets and not left.
-    pub fn workers(&self) -> usize {
-        self.workers.len()
+    /// Returns how many pieces are held.
+    pub fn outstanding(&self) -> usize {
+        self.board.out()
+    }
+
+    /// Lists the workers that hold tickets, and how many.
+    pub fn holders(&self) -> Vec<(String, usize)> {
+        let holding = self.crew.workers.values().filter(|w| !w.held.is_empty());
+        holding.map(|w| (w.name.to_string(), w.held.len())).collect()
+    }
+
+    /// Tells whether there are workers and all have been given up.
+    pub fn all_stuck(&self) -> bool {
+        !self.crew.workers.is_empty() && self.crew.workers.values().all(|w| w.stuck)
     }
 
     fn end(&self) -> u64 {
@@ -298,95 +378,69 @@ impl Dispatcher {
         batch_of(Index(index), self.cut.batch, self.cut.frames_per_chunk, self.end())
     }
 
-    /// Whether nothing of the range is to be sent: each index is safe or a gap.
-    fn done(&self, range: IndexRange) -> bool {
-        range.iter().all(|i| self.accepted.contains(i.0) || self.gaps.contains(i.0))
+    fn is_missing(&self, index: u64) -> bool {
+        !self.accepted.contains(index) && !self.gaps.contains(index)
     }
 
-    /// Whether the sink holds every gap of the range.
-    fn gaps_are_told(&self, range: IndexRange) -> bool {
-        range.iter().all(|i| !self.gaps.contains(i.0) || self.accepted.contains(i.0))
+    /// Returns the runs of a range that are neither safe nor gaps.
+    fn missing(&self, range: IndexRange) -> Vec<IndexRange> {
+        runs(range, |index| self.is_missing(index))
     }
 
-    fn take_back(&mut self, first: u64) -> Option<Outstanding> {
-        let ticket = self.out.remove(&first)?;
-        if let Some(worker) = ticket.holder.and_then(|w| self.workers.get_mut(&w)) {
-            worker.held.remove(&first);
-        }
-        Some(ticket)
+    /// Whether the sink lacks a gap of this index's batch. All failures of a ticket have come by
+    /// the time that it holds the first, so that the rest goes out once.
+    fn is_blocked(&self, index: u64) -> bool {
+        let untold = |i: Index| self.gaps.contains(i.0) && !self.accepted.contains(i.0);
+        !self.gaps.is_empty() && self.batch(index).iter().any(untold)
     }
 
-    fn send_again(&mut self, range: IndexRange) {
-        if !self.done(range) {
-            self.again.insert(range.first.0, range);
-        }
+    fn file(&mut self, piece: Piece) {
+        let blocked = self.is_blocked(piece.range.first.0);
+        self.board.file(piece, blocked);
     }
 
-    /// The next range to hand out, lowest index first.
-    fn next(&mut self) -> Option<(IndexRange, bool)> {
-        let end = self.watermark.saturating_add(self.horizon);
-        loop {
-            let mut within = self.again.range(..end);
-            let Some((&first, &range)) = within.find(|(_, r)| self.gaps_are_told(**r)) else {
-                break;
-            };
-            self.again.remove(&first);
-            if !self.done(range) {
-                return Some((range, true));
+    /// Takes in that `[start, end)` is safe; the cost is that of what is new.
+    fn accept(&mut self, start: u64, end: u64) {
+        if self.accepted.contains_all(start, end) {
+            return;
+        }
+        self.accepted.insert(start, end);
+        for first in self.board.touching(start, end) {
+            let Some(piece) = self.board.get(first) else { continue };
+            if self.missing(piece.range).is_empty() {
+                self.settle(first);
+            } else if piece.holds.is_empty() {
+                self.put_back(first);
             }
         }
-        if self.again.range(end..).next().is_some() {
-            return None;
-        }
-        loop {
-            let limit = self.available.min(self.end());
-            if self.cursor >= limit {
-                return None;
-            }
-            let range = self.batch(self.cursor);
-            let fits =
-                range.end() <= limit && range.end() <= self.watermark.saturating_add(self.horizon);
-            if !fits {
-                return None;
-            }
-            self.cursor = range.end();
-            if !self.gaps_are_told(range) {
-                self.again.insert(range.first.0, range);
-            } else if !self.done(range) {
-                return Some((range, false));
-            }
+        // The last batch that the range touches may go on beyond it.
+        let last = self.batch(end - 1).end();
+        let from = self.batch(start).first.0;
+        let free: Vec<u64> = self.board.blocked.range(from..last.max(from)).copied().collect();
+        for first in free {
+            self.put_back(first);
         }
     }
 
-    fn dispatch(&mut self) -> Vec<Action> {
-        let mut actions = Vec::new();
-        if !self.open {
-            return actions;
+    fn tally(&mut self, name: &str, count: impl Fn(&mut Tally)) {
+        count(&mut self.counts.tickets);
+        match self.tallies.get_mut(name) {
+            Some(tally) => count(tally),
+            None => count(self.tallies.entry(name.to_owned()).or_default()),
         }
-        while self.out.len() < self.cut.max_outstanding {
-            let Some(&id) = self.waiting.front() else { break };
-            let Some((range, again)) = self.next() else { break };
-            let Some(worker) = self.workers.get_mut(&id) else {
-                self.waiting.pop_front();
-                self.again.insert(range.first.0, range);
-                continue;
-            };
-            worker.credit -= 1;
-            worker.held.insert(range.first.0);
-            // Round robin: whoever got one goes to the end of the queue.
-            self.waiting.pop_front();
-            if worker.credit > 0 {
-                self.waiting.push_back(id);
-            }
-            self.counts.sent += 1;
-            self.counts.again += u64::from(again);
-            self.out
-                .insert(range.first.0, Outstanding { range, holder: Some(id), orphaned_at: None });
-            let gaps = range.iter().filter(|i| self.gaps.contains(i.0)).collect();
-            actions.push(Action::Send { worker: id, range, gaps });
-        }
-        actions
     }
+}
+
+/// Returns the runs of a range's indices that `are` so.
+fn runs(range: IndexRange, are: impl Fn(u64) -> bool) -> Vec<IndexRange> {
+    let mut runs: Vec<IndexRange> = Vec::new();
+    for index in range.iter().filter(|i| are(i.0)) {
+        match runs.last_mut() {
+            Some(run) if run.end() == index.0 => run.count += 1,
+            _ => runs.push(IndexRange { first: index, count: 1 }),
+        }
+    }
+    runs
 }
 
 #[cfg(test)]

@@ -11,51 +11,193 @@ fn cut(batch: u32, fpc: u32) -> Cut {
         frames_per_chunk: fpc,
         max_outstanding: usize::MAX,
         orphan_grace: Duration::from_secs(5),
+        straggler: Duration::from_secs(5),
+        give_up: Duration::from_secs(300),
     }
 }
 
 fn sends(actions: &[Action]) -> Vec<(u64, IndexRange)> {
-    actions.iter().map(|Action::Send { worker, range, .. }| (worker.0, *range)).collect()
+    let send = |action: &Action| match action {
+        Action::Send { worker, range } => Some((worker.0, *range)),
+        Action::Gap { .. } => None,
+    };
+    actions.iter().filter_map(send).collect()
+}
+
+fn gaps(actions: &[Action]) -> Vec<(IndexRange, &str)> {
+    let gap = |action| match action {
+        &Action::Gap { range, ref reason } => Some((range, reason.as_str())),
+        Action::Send { .. } => None,
+    };
+    actions.iter().filter_map(gap).collect()
+}
+
+fn set(ranges: &[(u64, u64)]) -> IndexSet {
+    ranges.to_vec().into()
+}
+
+fn secs(secs: u64) -> Now {
+    Duration::from_secs(secs)
+}
+
+/// A dispatcher of `n` frames that is open, and workers 1, 2, ... that have asked for nothing.
+fn ready(cut: Cut, n: u64, workers: u64) -> Dispatcher {
+    let mut d = Dispatcher::new(cut, Some(n));
+    d.source_has(n, None);
+    d.opened(n, &IndexSet::new());
+    for worker in 1..=workers {
+        d.worker_joined(PeerId(worker), &format!("w{worker}"));
+    }
+    d
+}
+
+fn one(first: u64) -> IndexRange {
+    IndexRange::new(first, 1)
 }
 
 #[test]
 fn hands_out_nothing_before_the_file_is_open_nor_beyond_the_horizon() {
     let mut d = Dispatcher::new(cut(1, 4), Some(20));
+    d.worker_joined(PeerId(1), "w1");
     assert!(d.source_has(20, None).is_empty());
     assert!(d.want(PeerId(1), 100).is_empty());
-    assert_eq!(d.opened(8, &IndexSet::new()).len(), 8);
+    assert!(d.opened(8, &IndexSet::new()).is_empty(), "what was asked for before is void");
+    assert_eq!(d.want(PeerId(1), 100).len(), 8);
     assert_eq!(d.state(4, &IndexSet::new()).len(), 4);
 }
 
 #[test]
-fn a_lost_workers_tickets_go_to_another_lowest_first() {
-    let mut d = Dispatcher::new(cut(2, 4), Some(8));
-    d.source_has(8, None);
-    d.opened(8, &IndexSet::new());
+fn a_dead_workers_tickets_go_to_others_one_by_one() {
+    let mut d = ready(cut(2, 4), 8, 3);
     assert_eq!(sends(&d.want(PeerId(1), 2)).len(), 2);
     assert!(d.worker_gone(PeerId(1)).is_empty());
-    let again = sends(&d.want(PeerId(2), 3));
-    let firsts: Vec<u64> = again.iter().map(|(_, r)| r.first.0).collect();
-    assert_eq!(firsts, [0, 2, 4]);
-    assert_eq!(d.counts(), Counts { sent: 5, again: 2 });
+    assert_eq!(sends(&d.want(PeerId(2), 3)), [(2, IndexRange::new(0, 2))], "alone");
+    assert_eq!(sends(&d.want(PeerId(3), 3)), [(3, IndexRange::new(2, 2))], "alone");
+    // Who is done with a suspect goes on as usual.
+    let rest = sends(&d.state(0, &set(&[(0, 2)])));
+    assert_eq!(rest, [(2, IndexRange::new(4, 2)), (2, IndexRange::new(6, 2))]);
+    let counts = d.counts();
+    assert_eq!((counts.suspects, counts.again, counts.solo_deaths), (2, 2, 0));
+    let tally = Tally { sent: 6, settled: 1, failed: 0, lost: 2, held: 3 };
+    assert_eq!(counts.tickets, tally);
+    assert_eq!(d.by_worker()["w1"], Tally { sent: 2, lost: 2, ..Tally::default() });
+}
+
+#[test]
+fn a_worker_that_begins_anew_makes_no_suspects() {
+    let mut d = ready(cut(1, 4), 4, 1);
+    d.want(PeerId(1), 2);
+    d.worker_joined(PeerId(1), "w1");
+    assert_eq!(sends(&d.want(PeerId(1), 3)), [(1, one(0)), (1, one(1)), (1, one(2))]);
+    assert_eq!(d.counts().suspects, 0);
+}
+
+#[test]
+fn a_busy_worker_is_kept_free_for_a_suspect() {
+    let mut d = ready(cut(1, 8), 8, 2);
+    d.want(PeerId(1), 1);
+    d.want(PeerId(2), 2);
+    d.worker_gone(PeerId(1));
+    assert!(d.want(PeerId(2), 4).is_empty(), "it is to become idle");
+    assert!(d.state(0, &set(&[(1, 2)])).is_empty());
+    assert_eq!(sends(&d.state(0, &set(&[(1, 3)]))), [(2, one(0))]);
+}
+
+#[test]
+fn poison_is_narrowed_down_to_its_frame() {
+    let mut d = ready(cut(2, 2), 2, 4);
+    d.want(PeerId(1), 1);
+    d.worker_gone(PeerId(1));
+    assert_eq!(sends(&d.want(PeerId(2), 1)), [(2, IndexRange::new(0, 2))]);
+    d.worker_gone(PeerId(2));
+    assert_eq!(sends(&d.want(PeerId(3), 2)), [(3, one(0))], "frame by frame");
+    assert_eq!(sends(&d.state(0, &set(&[(0, 1)]))), [(3, one(1))]);
+    d.worker_gone(PeerId(3));
+    d.want(PeerId(4), 1);
+    let actions = d.worker_gone(PeerId(4));
+    assert_eq!(
+        gaps(&actions),
+        [(one(1), "3 workers died over it, one after the other: w2, w3, w4")]
+    );
+    assert_eq!((d.counts().solo_deaths, d.counts().convicted), (3, 1));
+}
+
+#[test]
+fn a_straggler_goes_to_a_second_and_third_worker_and_the_first_result_relieves_all() {
+    let mut d = ready(cut(1, 9), 9, 4);
+    d.want(PeerId(1), 1);
+    assert!(d.tick(secs(4)).is_empty());
+    d.want(PeerId(2), 1);
+    assert_eq!(d.outstanding(), 2);
+    d.tick(secs(5));
+    assert_eq!(sends(&d.want(PeerId(2), 1)), [(2, one(0))], "before anything new");
+    d.tick(secs(10));
+    assert_eq!(sends(&d.want(PeerId(3), 1)), [(3, one(0))], "and to a third");
+    d.tick(secs(20));
+    assert_eq!(sends(&d.want(PeerId(4), 2)), [(4, one(1)), (4, one(2))], "not to a fourth");
+    d.state(0, &set(&[(0, 1)]));
+    assert_eq!(d.counts().doubled, 3);
+    assert_eq!(d.counts().tickets.settled, 3);
+    assert_eq!(d.by_worker()["w1"].held, 0);
+}
+
+#[test]
+fn what_all_stand_still_over_becomes_a_gap_but_a_slow_worker_is_let_be() {
+    let mut d = ready(cut(1, 9), 9, 1);
+    d.want(PeerId(1), 3);
+    // Slow: one ticket in 200 s; its third was sent 600 s ago.
+    for at in [200, 400] {
+        assert!(d.tick(secs(at)).is_empty());
+        d.state(0, &set(&[(0, at / 200)]));
+    }
+    let usual = secs(400) * 10;
+    assert!(d.tick(secs(400) + usual).is_empty());
+    let actions = d.tick(secs(401) + usual);
+    let why = "1 worker did not finish it in 2000 s: w1, and there is no other";
+    let why =
+        gaps(&actions).first().map_or_else(|| panic!("no gap, not {why}"), |g| g.1.to_owned());
+    assert!(why.contains("w1, and there is no other"), "{why}");
+    assert!(d.all_stuck());
+    d.heard(PeerId(1));
+    assert!(!d.all_stuck());
+}
+
+#[test]
+fn three_workers_that_hang_over_a_frame_are_enough() {
+    let mut d = ready(cut(1, 9), 9, 4);
+    for (at, worker) in [(0, 1), (5, 2), (10, 3)] {
+        d.tick(secs(at));
+        assert_eq!(sends(&d.want(PeerId(worker), 1)), [(worker, one(0))]);
+    }
+    assert!(d.tick(secs(310)).is_empty(), "the third has had it for 300 s only");
+    let actions = d.tick(secs(311));
+    assert_eq!(gaps(&actions), [(one(0), "3 workers did not finish it in 300 s: w1, w2, w3")]);
+    assert_eq!(d.counts().given_up, 1);
+    assert!(d.want(PeerId(4), 1).len() == 1 && !d.all_stuck());
 }
 
 #[test]
 fn a_gap_inside_a_batch_sends_the_rest_again() {
-    let mut d = Dispatcher::new(cut(4, 4), Some(4));
-    d.source_has(4, None);
-    d.opened(8, &IndexSet::new());
-    d.want(PeerId(1), 2);
-    let (actions, new) = d.declare_gap(IndexRange::new(2, 1));
+    let mut d = ready(cut(4, 4), 4, 1);
+    d.want(PeerId(1), 3);
+    let (actions, new) = d.declare_gap(one(2));
     assert_eq!(new, [Index(2)]);
     assert!(actions.is_empty(), "the sink does not know of the gap yet");
-    let mut told = IndexSet::new();
-    told.insert(2, 3);
-    assert_eq!(
-        d.state(0, &told),
-        [Action::Send { worker: PeerId(1), range: IndexRange::new(0, 4), gaps: vec![Index(2)] }]
-    );
-    assert!(d.declare_gap(IndexRange::new(2, 1)).1.is_empty(), "declared once");
+    let rest = sends(&d.state(0, &set(&[(2, 3)])));
+    assert_eq!(rest, [(1, IndexRange::new(0, 2)), (1, one(3))], "no ticket names a gap");
+    assert!(d.declare_gap(one(2)).1.is_empty(), "declared once");
+    assert!(!d.has_frames());
+}
+
+#[test]
+fn the_same_sink_that_comes_back_costs_no_ticket() {
+    let mut d = ready(cut(1, 4), 4, 1);
+    d.want(PeerId(1), 2);
+    d.sink_lost();
+    assert!(d.want(PeerId(1), 2).is_empty());
+    let actions = d.reopened(4, &IndexSet::new());
+    assert_eq!(sends(&actions), [(1, one(2)), (1, one(3))]);
+    assert_eq!(d.counts().again, 0);
 }
 
 #[derive(Clone, Debug)]
@@ -97,22 +239,23 @@ struct Model {
 
 impl Model {
     fn take(&mut self, actions: Vec<Action>) {
-        for Action::Send { worker, range, gaps } in actions {
+        for action in actions {
+            let (worker, range) = match action {
+                Action::Send { worker, range } => (worker, range),
+                Action::Gap { range, .. } => {
+                    self.gaps.extend(range.iter().map(|i| i.0));
+                    self.accepted.extend(range.iter().map(|i| i.0));
+                    continue;
+                }
+            };
             let credit = self.credit.get_mut(&worker.0).unwrap();
             *credit -= 1;
             assert!(*credit >= 0, "more tickets than asked for");
             assert!(range.end() <= self.watermark + self.horizon, "beyond the horizon");
             assert!(range.end() <= self.n);
             assert_eq!(range.first.0 / self.fpc, (range.end() - 1) / self.fpc, "one chunk");
-            assert!(
-                range.iter().any(|i| !self.accepted.contains(&i.0)),
-                "sent though safe: {range}"
-            );
-            let told: BTreeSet<u64> = gaps.iter().map(|i| i.0).collect();
-            let real: BTreeSet<u64> =
-                range.iter().map(|i| i.0).filter(|i| self.gaps.contains(i)).collect();
-            assert_eq!(told, real);
-            assert!(told.is_subset(&self.accepted), "sent before the sink held its gaps");
+            let free = |i: u64| !self.accepted.contains(&i) && !self.gaps.contains(&i);
+            assert!(range.iter().all(|i| free(i.0)), "sent though safe or a gap: {range}");
             assert!(
                 !self.held.iter().any(|(w, r)| *r == range && self.credit.contains_key(w)),
                 "held twice by living workers: {range}"
@@ -171,10 +314,14 @@ proptest! {
             0..=2 => Step::Want((i % 4) as u8, 2), 3 | 4 => Step::Deliver(i as u8),
             5 => Step::Publish, _ => Step::Tick });
         for (turn, step) in steps.into_iter().chain(finish).enumerate() {
-            now += Duration::from_secs(1);
+            now += Duration::from_millis(10);
+            m.take(d.tick(now));
             match step {
                 Step::Want(w, k) => {
                     let peer = peers[w as usize];
+                    if !m.credit.contains_key(&peer) {
+                        m.take(d.worker_joined(PeerId(peer), &format!("w{w}")));
+                    }
                     *m.credit.entry(peer).or_default() += i64::from(k);
                     m.take(d.want(PeerId(peer), u32::from(k)));
                 }
@@ -201,7 +348,7 @@ proptest! {
                     let peer = std::mem::replace(&mut peers[w as usize], fresh);
                     fresh += 1;
                     m.credit.remove(&peer);
-                    d.worker_left(PeerId(peer), now);
+                    d.worker_left(PeerId(peer));
                 }
                 Step::Fail(pick) => if let Some(at) = m.pick_living(pick) && m.gaps.len() < 5 {
                     let (_, range) = m.held.remove(at);
@@ -220,12 +367,15 @@ proptest! {
                     durable.insert(0, m.watermark);
                     m.accepted.retain(|i| *i < m.watermark || m.gaps.contains(i));
                     m.held.clear();
+                    m.credit.values_mut().for_each(|credit| *credit = 0);
                     m.take(d.opened(horizon, &durable));
                     let set = m.accepted_set();
                     m.take(d.state(m.watermark, &set));
                 }
-                Step::Tick => { m.take(d.tick(now)); }
+                Step::Tick => now += Duration::from_secs(1),
             }
+            let t = d.counts().tickets;
+            prop_assert_eq!(t.sent, t.settled + t.failed + t.lost + t.held);
             if d.is_complete() { break; }
             prop_assert!(turn < 6000, "the scan always ends");
         }

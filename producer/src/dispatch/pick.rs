@@ -1,0 +1,157 @@
+//! Handing out: which piece goes next, and to whom.
+//!
+//! In this order, as long as a worker has asked:
+//! 1. suspects, each to a worker that holds nothing; where none is idle, some get nothing else
+//!    until they are: a suspect may well be the lowest missing index;
+//! 2. what waits to go again, and copies of what is late, lowest index first: before anything new,
+//!    because the lowest missing index holds up the horizon and live readers with it;
+//! 3. new frames.
+
+use super::board::{Hold, Piece};
+use super::{Action, Dispatcher, Now, RECENT};
+use ptystream_common::link::PeerId;
+use std::time::Duration;
+
+impl Dispatcher {
+    pub(super) fn dispatch(&mut self) -> Vec<Action> {
+        if self.open {
+            self.find_late();
+            let reserved = self.hand_out_suspects();
+            self.hand_out(&reserved);
+        }
+        std::mem::take(&mut self.actions)
+    }
+
+    /// Ten times the usual time of a ticket, but not less than `least`.
+    pub(super) fn patience(&self, least: Duration) -> Duration {
+        let mut took: Vec<Duration> = self.took.iter().copied().collect();
+        let middle = took.len() / 2;
+        match took.is_empty() {
+            true => least,
+            false => least.max(*took.select_nth_unstable(middle).1 * 10),
+        }
+    }
+
+    pub(super) fn remember(&mut self, sent: Now) {
+        if self.took.len() == RECENT {
+            self.took.pop_front();
+        }
+        self.took.push_back(self.now.saturating_sub(sent));
+    }
+
+    fn find_late(&mut self) {
+        let least = self.cut.straggler;
+        let Some(before) = self.now.checked_sub(least) else { return };
+        if self.board.oldest().is_some_and(|sent| sent <= before)
+            && let Some(before) = self.now.checked_sub(self.patience(least))
+        {
+            self.board.find_late(before);
+        }
+    }
+
+    /// The index that nothing handed out may reach.
+    fn limit(&self) -> u64 {
+        self.watermark.saturating_add(self.horizon)
+    }
+
+    fn is_within(&self, first: u64) -> bool {
+        self.board.get(first).is_some_and(|p| p.range.end() <= self.limit())
+    }
+
+    fn has_room(&self) -> bool {
+        self.board.out() < self.cut.max_outstanding
+    }
+
+    fn is_suspect(&self, first: u64) -> bool {
+        self.board.get(first).is_some_and(|p| p.suspect)
+    }
+
+    /// Returns the workers that get nothing else for the sake of suspects that are left.
+    fn hand_out_suspects(&mut self) -> Vec<PeerId> {
+        let late = self.board.late.iter().copied().filter(|&first| self.is_suspect(first));
+        let mut waiting: Vec<u64> = self.board.suspects.iter().copied().chain(late).collect();
+        if waiting.is_empty() {
+            return Vec::new();
+        }
+        waiting.sort_unstable();
+        waiting.retain(|&first| self.is_within(first));
+        let mut idle = self.crew.idle().into_iter();
+        let mut left = 0;
+        for first in waiting {
+            let room = self.board.late.contains(&first) || self.has_room();
+            match if room { idle.next() } else { None } {
+                Some(worker) => self.give(worker, first, true),
+                None => left += 1,
+            }
+        }
+        self.crew.reserve(left)
+    }
+
+    fn hand_out(&mut self, reserved: &[PeerId]) {
+        let mut at = 0;
+        while let Some(&worker) = self.crew.turn.get(at) {
+            let may = self.crew.workers.get(&worker).is_some_and(|w| w.may_get());
+            match (may && !reserved.contains(&worker)).then(|| self.next(worker)).flatten() {
+                // It has moved to the end of the turn.
+                Some(first) => self.give(worker, first, false),
+                None => at += 1,
+            }
+        }
+    }
+
+    /// The piece that a worker is to get next.
+    fn next(&mut self, worker: PeerId) -> Option<u64> {
+        let room = self.has_room();
+        let waiting = self.board.queue.first().copied().filter(|_| room);
+        let copy = |first: &u64| {
+            self.board.get(*first).is_some_and(|p| !p.suspect && !p.is_held_by(worker))
+        };
+        let late = self.board.late.iter().copied().find(copy);
+        let first = match (waiting, late) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        match first {
+            Some(first) => Some(first).filter(|&first| self.is_within(first)),
+            None if room => self.cut_next(),
+            None => None,
+        }
+    }
+
+    /// Cuts the next batch into pieces; returns the first one that may go.
+    fn cut_next(&mut self) -> Option<u64> {
+        while self.board.queue.is_empty() {
+            let limit = self.available.min(self.end());
+            if self.cursor >= limit {
+                return None;
+            }
+            let range = self.batch(self.cursor);
+            if range.end() > limit.min(self.limit()) {
+                return None;
+            }
+            self.cursor = range.end();
+            for run in self.missing(range) {
+                self.file(Piece::new(run));
+            }
+        }
+        self.board.queue.first().copied()
+    }
+
+    fn give(&mut self, worker: PeerId, first: u64, alone: bool) {
+        let Some(name) = self.crew.workers.get(&worker).map(|w| w.name.clone()) else { return };
+        let Some(mut piece) = self.board.remove(first) else { return };
+        let ticket = self.counts.tickets.sent;
+        let now = self.now;
+        self.counts.again += u64::from(piece.again && piece.holds.is_empty());
+        self.counts.doubled += u64::from(!piece.holds.is_empty());
+        piece.again = true;
+        piece.holds.push(Hold { worker, name: name.clone(), ticket, sent: now, left: None });
+        self.actions.push(Action::Send { worker, range: piece.range });
+        self.board.file(piece, false);
+        self.crew.give(worker, ticket, first, alone, now);
+        self.tally(&name, |t| {
+            t.sent += 1;
+            t.held += 1;
+        });
+    }
+}
