@@ -46,9 +46,9 @@ pub struct ClosedChunk {
 pub struct Counts {
     /// Frames that came.
     pub received: u64,
-    /// Frames that were kept.
+    /// Frames that were kept; no index is counted twice.
     pub kept: u64,
-    /// Frames that were there already.
+    /// Frames that were there already, or gaps.
     pub duplicates: u64,
     /// Frames that do not belong to the scan.
     pub out_of_range: u64,
@@ -123,12 +123,14 @@ impl Assembler {
             self.counts.duplicates += count;
             return Verdict::Duplicate;
         }
-        self.counts.kept += count;
         let open = self.open.entry(chunk).or_default();
         for (row, index) in p.range.iter().enumerate() {
-            if self.gaps.contains_key(&index.0) {
+            // A batch may come after pieces of it, or after gaps in it.
+            if self.accepted.contains(index.0) {
+                self.counts.duplicates += 1;
                 continue;
             }
+            self.counts.kept += 1;
             if let Some(yx) = p.positions.as_ref().and_then(|all| all.get(row)) {
                 open.positions.insert(index.0, *yx);
             }
@@ -226,6 +228,11 @@ impl Assembler {
     /// Every index below is durable.
     pub fn watermark(&self) -> u64 {
         self.durable.first_missing(0)
+    }
+
+    /// Indices on disk and visible, gaps included.
+    pub fn durable(&self) -> &IndexSet {
+        &self.durable
     }
 
     /// Indices in memory or on disk, gaps included.

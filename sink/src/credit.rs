@@ -3,6 +3,9 @@
 //! Every worker always has at least one, so that whoever holds the lowest missing index can send
 //! it; beyond that all together have `slots`. A worker is given more once half of its window is
 //! used up, not one by one: each message wakes threads on both sides.
+//!
+//! What a worker left in memory counts until it is written, even if the worker is gone: else workers
+//! that come and go in front of a slow disk would fill the memory.
 
 use ptystream_common::link::PeerId;
 use std::collections::BTreeMap;
@@ -13,12 +16,14 @@ pub struct CreditBook {
     slots: usize,
     window: usize,
     granted: BTreeMap<PeerId, usize>,
+    /// Results in memory, by whom they came from.
+    kept: BTreeMap<PeerId, usize>,
 }
 
 impl CreditBook {
     /// Makes a book of `slots` results in memory, at most `window` of one worker.
     pub fn new(slots: usize, window: usize) -> Self {
-        Self { slots: slots.max(1), window: window.max(1), granted: BTreeMap::new() }
+        Self { slots: slots.max(1), window: window.max(1), granted: BTreeMap::new(), kept: BTreeMap::new() }
     }
 
     /// A worker joins with no grant.
@@ -26,12 +31,28 @@ impl CreditBook {
         self.granted.entry(worker).or_insert(0);
     }
 
-    /// A worker is gone; its grants are free again.
+    /// A worker is gone; its grants are free again, but for what is in memory.
     pub fn leave(&mut self, worker: PeerId) {
         self.granted.remove(&worker);
     }
 
-    /// A worker's result has left memory.
+    /// A worker's result stays in memory until [`Self::written`].
+    pub fn kept(&mut self, worker: PeerId) {
+        *self.kept.entry(worker).or_insert(0) += 1;
+    }
+
+    /// A result that was kept has left memory.
+    pub fn written(&mut self, worker: PeerId) {
+        if let Some(kept) = self.kept.get_mut(&worker) {
+            *kept -= 1;
+            if *kept == 0 {
+                self.kept.remove(&worker);
+            }
+        }
+        self.returned(worker);
+    }
+
+    /// A worker's result was not kept.
     pub fn returned(&mut self, worker: PeerId) {
         if let Some(granted) = self.granted.get_mut(&worker) {
             *granted = granted.saturating_sub(1);
@@ -45,12 +66,17 @@ impl CreditBook {
         }
         let before = self.granted.clone();
         loop {
-            let used: usize = self.granted.values().sum();
+            let used = self.in_flight();
+            let living = self.granted.len();
             let Some((_, granted)) = self.granted.iter_mut().min_by_key(|(_, g)| **g) else {
                 break;
             };
-            let free = used < self.slots && *granted < self.window;
-            if *granted > 0 && !free {
+            // Its first does not wait for a slot, but for what those who are gone have left.
+            let free = match *granted {
+                0 => used < self.slots + living,
+                _ => used < self.slots && *granted < self.window,
+            };
+            if !free {
                 break;
             }
             *granted += 1;
@@ -64,7 +90,8 @@ impl CreditBook {
 
     /// Returns how many results may be in memory or on their way.
     pub fn in_flight(&self) -> usize {
-        self.granted.values().sum()
+        let gone = self.kept.iter().filter(|(peer, _)| !self.granted.contains_key(peer));
+        self.granted.values().sum::<usize>() + gone.map(|(_, kept)| kept).sum::<usize>()
     }
 }
 
@@ -81,6 +108,23 @@ mod tests {
         }
         assert_eq!(book.grants(), [(PeerId(0), 1), (PeerId(1), 1), (PeerId(2), 1)]);
         assert!(book.grants().is_empty());
+    }
+
+    #[test]
+    fn what_a_dead_worker_left_in_memory_counts_until_it_is_written() {
+        let mut book = CreditBook::new(2, 2);
+        for peer in 0..9 {
+            book.join(PeerId(peer));
+            for _ in 0..book.grants().iter().map(|(_, n)| *n).sum() {
+                book.kept(PeerId(peer));
+            }
+            book.leave(PeerId(peer));
+        }
+        assert_eq!(book.in_flight(), 3, "two slots and one for a worker");
+        book.join(PeerId(9));
+        assert!(book.grants().is_empty());
+        book.written(PeerId(0));
+        assert_eq!(book.grants(), [(PeerId(9), 1)]);
     }
 
     proptest! {

@@ -194,7 +194,8 @@ impl Sink {
             }
             scan.end_announced = false;
             scan.state_changed = true;
-            let durable = scan.assembler.accepted().clone();
+            // Not what is accepted: the horizon counts from what is durable.
+            let durable = scan.assembler.durable().clone();
             let body = Body::Opened { horizon: scan.horizon, durable };
             self.args.producer.tx.send(Message::new(scan.stamp, body));
             return Ok(None);
@@ -329,6 +330,7 @@ impl Sink {
         match scan.assembler.prepared(head) {
             Verdict::Keep => {
                 scan.state_changed = true;
+                self.credit.kept(peer);
                 scan.disk.put(peer, head.range, data, weights);
                 if let Some(tally) = self.workers.get_mut(&peer) {
                     tally.frames += count;
@@ -354,7 +356,7 @@ impl Sink {
     fn on_disk(&mut self, event: DiskEvent) -> Result<Option<SinkReport>, Failure> {
         match event {
             DiskEvent::Written(peers) => {
-                peers.into_iter().for_each(|peer| self.credit.returned(peer));
+                peers.into_iter().for_each(|peer| self.credit.written(peer));
             }
             DiskEvent::Closed(bytes) => {
                 if let Some(scan) = &mut self.scan {

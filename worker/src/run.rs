@@ -228,7 +228,9 @@ impl Worker {
                     tracing::warn!(address = self.args.sink.address, "the sink is gone");
                     self.sink_missing_since = Some(Instant::now());
                     // What was on its way may be lost: a new Hello makes the producer send all
-                    // tickets of this worker again.
+                    // tickets of this worker again. Without a plan until that has been heard: a
+                    // ticket taken or asked for in between would come on top of the window.
+                    self.work = None;
                     self.tickets.clear();
                     self.finished = None;
                     self.hello(&self.args.producer);

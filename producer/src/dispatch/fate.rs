@@ -17,6 +17,11 @@ enum End {
     Lost,
 }
 
+/// Tells whether a piece is to go frame by frame, or a single frame has had its deaths.
+fn is_judged(piece: &Piece) -> bool {
+    piece.deaths.len() >= if piece.range.count > 1 { 1 } else { DEATHS }
+}
+
 impl Dispatcher {
     /// Ends a hold that is no longer in its piece.
     fn end_hold(&mut self, first: u64, hold: Hold, how: End) {
@@ -112,6 +117,10 @@ impl Dispatcher {
             });
             self.counts.suspects += u64::from(new);
             self.counts.solo_deaths += u64::from(alone);
+            // Another holder may hang, and would keep the verdict waiting for ever.
+            if self.board.get(first).is_some_and(is_judged) {
+                self.take_back_all(first);
+            }
             self.put_back(first);
         }
         self.crew.leave(worker);
@@ -124,7 +133,8 @@ impl Dispatcher {
             return;
         }
         let Some(piece) = self.board.remove(first) else { return };
-        if piece.range.count == 1 && piece.deaths.len() >= DEATHS {
+        let single = piece.range.count > 1 && is_judged(&piece);
+        if !single && is_judged(&piece) {
             let names = piece.deaths.join(", ");
             let dead = piece.deaths.len();
             let reason = format!("{dead} workers died over it, one after the other: {names}");
@@ -132,7 +142,6 @@ impl Dispatcher {
             self.make_gap(piece.range, reason);
             return;
         }
-        let single = piece.range.count > 1 && !piece.deaths.is_empty();
         for run in self.missing(piece.range) {
             // One death over all of them tells against each, further ones at the same time do not.
             let deaths = piece.deaths.iter().take(if single { 1 } else { DEATHS });
@@ -184,8 +193,9 @@ impl Dispatcher {
             self.crew.workers.get(w).is_some_and(|w| w.stuck || w.is_overdue(now, limit))
         };
         let holders: Vec<PeerId> = piece.holds.iter().map(|h| h.worker).collect();
+        let long = piece.holds.iter().all(|h| now.saturating_sub(h.sent) > limit);
         // A piece whose holder has left is taken back soon.
-        if holders.is_empty() || !holders.iter().all(overdue) {
+        if holders.is_empty() || !long || !holders.iter().all(overdue) {
             return;
         }
         let others = self.crew.workers.keys().any(|w| !holders.contains(w) && !overdue(w));
@@ -195,7 +205,10 @@ impl Dispatcher {
         let range = piece.range;
         let names: Vec<&str> = piece.holds.iter().map(|h| &*h.name).collect();
         let (count, plural) = (names.len(), if names.len() == 1 { "" } else { "s" });
-        let alone = if others { "" } else { ", and there is no other" };
+        let alone = match names.len() < super::board::MOST_HOLDERS {
+            true => ", and there is no other",
+            false => "",
+        };
         let reason = format!(
             "{count} worker{plural} did not finish it in {} s: {}{alone}",
             limit.as_secs_f64().round(),
