@@ -391,6 +391,7 @@ impl Sink {
             scan.finishing = true;
             scan.disk.finish(Finish {
                 num_frames: scan.assembler.length().unwrap_or(0),
+                aborted: None,
                 gaps: scan.assembler.gaps(),
                 report: SinkReport::default(),
             });
