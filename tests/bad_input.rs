@@ -366,7 +366,10 @@ fn a_full_disk_keeps_whole_chunks_and_the_same_command_goes_on() {
             60,
             &format!("shape = 96\nsave = '{save}'"),
             // What is merged cannot be followed while it is written.
-            &format!("compression = 'none'\nlive = {}\nparts_linger_secs = 0", save != "merge"),
+            &format!(
+                "compression = 'none'\nlive = {}\nparts_linger_secs = 0\ndisk_wait_secs = 0",
+                save != "merge"
+            ),
         );
         let want = format!("{save}.ptyd");
         desk.run(&format!("run a.toml --quiet --set data.dfile={want}")).must(0, &[]);

@@ -15,8 +15,15 @@ pub(crate) enum Phase {
 
 impl Phase {
     /// Says it in a word or two, for people who watch.
-    pub(crate) fn word(&self, sink: bool, workers: bool, complete: bool) -> &'static str {
+    pub(crate) fn word(
+        &self,
+        paused: bool,
+        sink: bool,
+        workers: bool,
+        complete: bool,
+    ) -> &'static str {
         match self {
+            _ if paused => "paused: the sink's disk refuses",
             Self::Measuring(_) if !workers => "waiting for a worker",
             Self::Measuring(_) => "measuring the centre",
             Self::Opening if sink => "opening the file",

@@ -48,6 +48,8 @@ struct Producer<'a> {
     phase: Phase,
     stamp: Stamp,
     sink: Option<PeerId>,
+    /// The sink's disk refuses.
+    paused: bool,
     workers: BTreeMap<PeerId, Worker>,
     gaps: BTreeMap<u64, String>,
     announced_end: bool,
@@ -101,6 +103,7 @@ pub fn run(
         reader,
         stamp: Stamp::default(),
         sink: None,
+        paused: false,
         workers: BTreeMap::new(),
         gaps: BTreeMap::new(),
         announced_end: false,
@@ -198,6 +201,7 @@ impl Producer<'_> {
             Body::Opened { horizon, durable } if self.sink == Some(peer) => {
                 self.stamp = stamp;
                 self.phase = Phase::Running;
+                self.paused = false;
                 let gaps: Vec<(u64, String)> =
                     self.gaps.iter().map(|(i, why)| (*i, why.clone())).collect();
                 for (index, reason) in gaps {
@@ -211,6 +215,12 @@ impl Producer<'_> {
                 self.announced_end = false;
                 let actions = self.dispatcher.opened(horizon, &durable);
                 self.act(actions)?;
+            }
+            Body::Paused { reason } if self.sink == Some(peer) => {
+                if !std::mem::replace(&mut self.paused, true) {
+                    tracing::warn!("paused: {reason}");
+                }
+                self.dispatcher.sink_lost();
             }
             Body::State { watermark, accepted } if stamp == self.stamp => {
                 let actions = self.dispatcher.state(watermark, &accepted);
@@ -442,6 +452,7 @@ impl Producer<'_> {
         if self.sink == Some(peer) {
             tracing::warn!("the sink's connection is lost; waiting for it to come back");
             self.sink = None;
+            self.paused = false;
             self.sink_missing_since = Some(Instant::now());
             self.dispatcher.sink_lost();
             if matches!(self.phase, Phase::Running) {
@@ -498,6 +509,7 @@ impl Producer<'_> {
     fn show(&mut self) {
         let progress = Progress {
             phase: self.phase.word(
+                self.paused,
                 self.sink.is_some(),
                 !self.workers.is_empty(),
                 self.dispatcher.is_complete(),

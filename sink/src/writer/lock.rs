@@ -126,10 +126,7 @@ fn owner(text: &str) -> Option<String> {
 
 fn previous(text: &str) -> Option<Previous> {
     let [_, _, run_id, epoch] = last_line(text)?;
-    Some(Previous {
-        run_id: u64::from_str_radix(run_id, 16).ok()?,
-        epoch: epoch.parse().ok()?,
-    })
+    Some(Previous { run_id: u64::from_str_radix(run_id, 16).ok()?, epoch: epoch.parse().ok()? })
 }
 
 #[cfg(test)]

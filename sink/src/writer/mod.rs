@@ -106,7 +106,10 @@ impl Hold {
     /// # Errors
     /// As [`Writer::open`]; [`SinkError::LockLost`] if somebody else took over.
     pub fn reopen(&self, announce: &Announce) -> Result<Open, SinkError> {
-        open::open(announce, Some(&self.lock))
+        // Both were meant for what stood there at first; now it is this very scan.
+        let mut announce = announce.clone();
+        (announce.pipeline.force, announce.pipeline.fresh) = (false, false);
+        open::open(&announce, Some(&self.lock))
     }
 }
 

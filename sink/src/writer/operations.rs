@@ -43,8 +43,7 @@ pub fn watch(look: impl FnMut(&'static str, &Path) -> bool + 'static) -> Watch {
 
 /// Tells of an operation that is about to be done.
 pub(crate) fn next(doing: &'static str, path: &Path) -> Result<(), SinkError> {
-    let goes_on =
-        LOOK.with_borrow_mut(|look| look.as_mut().is_none_or(|look| look(doing, path)));
+    let goes_on = LOOK.with_borrow_mut(|look| look.as_mut().is_none_or(|look| look(doing, path)));
     if goes_on {
         return Ok(());
     }

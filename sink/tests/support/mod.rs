@@ -106,11 +106,7 @@ impl Scan {
         self.try_put_chunk(writer, chunk).unwrap()
     }
 
-    pub fn try_put_chunk(
-        &self,
-        writer: &mut Writer,
-        chunk: u64,
-    ) -> Result<ChunkClose, SinkError> {
+    pub fn try_put_chunk(&self, writer: &mut Writer, chunk: u64) -> Result<ChunkClose, SinkError> {
         let batch = u64::from(self.announce.form.batch);
         let (first, end) = self.chunk(chunk);
         let starts: Vec<u64> = (first..end).step_by(batch as usize).collect();
@@ -194,4 +190,3 @@ pub fn expected(scan: &Scan) -> [Vec<u8>; 4] {
         (0..scan.frames() as i64).flat_map(|i| i.to_le_bytes()).collect(),
     ]
 }
-
