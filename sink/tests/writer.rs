@@ -7,11 +7,13 @@ mod support;
 use bytes::Bytes;
 use ptystream_common::codec::Filter;
 use ptystream_common::index::IndexRange;
-use ptystream_common::params::Save;
+use ptystream_common::message::Aborted;
+use ptystream_common::params::{OnGap, Save};
 use ptystream_common::ptyd::read::{NodeKind, PtydFile};
+use ptystream_common::ptyd::record::State;
 use ptystream_common::value::Value;
 use ptystream_sink::SinkError;
-use ptystream_sink::writer::{ChunkClose, Open, Writer};
+use ptystream_sink::writer::{ChunkClose, Finish, Open, Writer};
 use std::collections::BTreeMap;
 use support::{Scan, content, expected, names};
 
@@ -273,4 +275,106 @@ fn weights_that_all_frames_share_are_needed_before_a_chunk_closes() {
     }
     let _ = publisher.finish(&scan.finish()).unwrap();
     assert_eq!(content(&path)[1], vec![1u8; 30]);
+}
+
+fn meta_frames(path: &std::path::Path) -> Value {
+    let meta: BTreeMap<_, _> =
+        PtydFile::open(path).unwrap().values("meta").unwrap().into_iter().collect();
+    meta["num_frames"].clone()
+}
+
+#[test]
+fn gaps_are_left_out_where_that_is_wanted() {
+    for save in [Save::Link, Save::Append, Save::Merge] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.ptyd");
+        let mut scan = Scan::new(path.clone(), save, 9, 3, 2);
+        scan.announce.pipeline.on_gap = OnGap::Skip;
+        let why = |first, count| vec![(IndexRange::new(first, count), "lost".to_owned())];
+        {
+            let (mut writer, mut publisher) = scan.open();
+            // Frame 1 is a gap in a batch, chunk 1 is nothing but gaps.
+            let close =
+                ChunkClose { gaps: vec![1], reasons: why(1, 1), ..scan.put_chunk(&mut writer, 0) };
+            publisher.publish(vec![writer.close_chunk(0, &close).unwrap()]).unwrap();
+            let close = ChunkClose {
+                indices: vec![3, 4, 5],
+                positions: Some(scan.positions[3..6].to_vec()),
+                gaps: vec![3, 4, 5],
+                reasons: why(3, 3),
+                ..ChunkClose::default()
+            };
+            publisher.publish(vec![writer.close_chunk(1, &close).unwrap()]).unwrap();
+        }
+        assert_eq!(scan.write().0, 1, "what was left out is not asked for again");
+        let [data, weights, positions, indices] = content(&path);
+        let rows = [0usize, 2, 6, 7, 8];
+        let kept = |all: &[Vec<u8>]| rows.iter().flat_map(|&i| all[i].clone()).collect::<Vec<u8>>();
+        assert_eq!((data, weights), (kept(&scan.data), kept(&scan.weights)), "{save:?}");
+        assert_eq!(positions.len(), 16 * rows.len());
+        let want: Vec<u8> = rows.iter().flat_map(|&i| (i as i64).to_le_bytes()).collect();
+        assert_eq!(indices, want);
+        assert_eq!(meta_frames(&path), Value::Int(5));
+        let record = PtydFile::open(&path).unwrap().record().unwrap();
+        assert_eq!(record.gaps, [why(1, 1), why(3, 3)].concat());
+    }
+}
+
+#[test]
+fn a_scan_that_was_cut_short_goes_on_only_where_there_is_more() {
+    for save in [Save::Link, Save::Append] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.ptyd");
+        let scan = Scan::new(path.clone(), save, 9, 3, 2);
+        let short = Scan::new(path.clone(), save, 5, 3, 2);
+        let aborted = Aborted { reason: "the beam was lost".into(), announced: Some(9) };
+        {
+            let (mut writer, mut publisher) = scan.open();
+            for chunk in [0, 1] {
+                let close = short.put_chunk(&mut writer, chunk);
+                publisher.publish(vec![writer.close_chunk(chunk, &close).unwrap()]).unwrap();
+            }
+            let end = Finish { aborted: Some(aborted.clone()), ..short.finish() };
+            assert_eq!(publisher.finish(&end).unwrap().report.aborted, Some(aborted.clone()));
+        }
+        let record = PtydFile::open(&path).unwrap().record().unwrap();
+        assert_eq!((record.state, record.aborted), (State::Aborted, Some(aborted.reason.clone())));
+        assert_eq!(meta_frames(&path), Value::Int(5));
+        assert_eq!(content(&path), expected(&short));
+        // The source has no more than what is there: left alone.
+        assert!(matches!(Writer::open(&short.announce).unwrap(), Open::AlreadyComplete(_)));
+        // It has: chunk 1 ended early and is written again; a folded file is kept as `.old`.
+        assert_eq!(scan.write().0, if save == Save::Link { 2 } else { 3 });
+        assert_eq!(content(&path), expected(&scan));
+        let old = folder.path().join("a.ptyd.old");
+        assert_eq!(old.exists(), save == Save::Append);
+        if save == Save::Append {
+            assert_eq!(content(&old), expected(&short));
+        }
+    }
+}
+
+#[test]
+fn a_file_is_opened_anew_without_letting_go_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.ptyd");
+    let mut scan = Scan::new(path.clone(), Save::Link, 6, 2, 2);
+    // Neither may apply to what this very scan has written.
+    (scan.announce.pipeline.fresh, scan.announce.pipeline.force) = (true, true);
+    let (mut writer, mut publisher) = scan.open();
+    let close = scan.put_chunk(&mut writer, 0);
+    publisher.publish(vec![writer.close_chunk(0, &close).unwrap()]).unwrap();
+    let (hold, stamp) = (writer.hold(), writer.stamp());
+    drop((writer, publisher));
+    assert!(matches!(Writer::open(&scan.announce), Err(SinkError::Locked { .. })));
+    hold.probe(1).unwrap();
+    assert!(matches!(hold.probe(u64::MAX), Err(SinkError::DiskFull { .. })));
+    let Open::Ready(writer, _) = hold.reopen(&scan.announce).unwrap() else {
+        panic!("is not done")
+    };
+    assert_eq!((writer.stamp().run_id, writer.stamp().epoch), (stamp.run_id, stamp.epoch + 1));
+    assert!(writer.durable().contains_all(0, 2));
+    assert_eq!(names(folder.path()), ["a.ptyd", "a.ptyd.lock", "a.ptyd.part000"]);
+    std::fs::remove_file(folder.path().join("a.ptyd.lock")).unwrap();
+    assert!(matches!(hold.reopen(&scan.announce), Err(SinkError::LockLost { .. })));
 }
