@@ -213,6 +213,10 @@ fn state(file: &PtydFile) -> String {
     );
     match record.state {
         State::Complete => format!("complete: {run}"),
+        State::Aborted => {
+            let why = record.aborted.as_deref().unwrap_or("for a reason that is not known");
+            format!("aborted: {run}; it ended early: {why}")
+        }
         State::Writing => format!(
             "incomplete: {run}; being written, or interrupted (the same command goes on with it)"
         ),

@@ -8,7 +8,6 @@ mod support;
 use ptystream_common::dtype::Dtype;
 use ptystream_common::h5::write::{create_file, write_array};
 use ptystream_common::ptyd::read::PtydFile;
-use std::path::Path;
 use support::{Desk, Said, python};
 
 const FRAMES: usize = 10;
@@ -310,91 +309,8 @@ fn a_folder_that_cannot_take_the_file_is_named() {
     assert!(desk.at("new/folder/out.ptyd").exists());
 }
 
-/// A small disk of its own in memory, as long as it lives.
-struct Disk<'a>(&'a Path);
-
-impl<'a> Disk<'a> {
-    fn mount(at: &'a Path, options: &str) -> Option<Self> {
-        std::fs::create_dir_all(at).expect("a folder");
-        let done = std::process::Command::new("mount")
-            .args(["-t", "tmpfs", "-o", options, "tmpfs"])
-            .arg(at)
-            .output();
-        match done {
-            Ok(done) if done.status.success() => Some(Self(at)),
-            other => {
-                println!("skipped: a tmpfs cannot be mounted here: {other:?}");
-                None
-            }
-        }
-    }
-
-    fn remount(&self, options: &str) {
-        let done = std::process::Command::new("mount")
-            .args(["-o", &format!("remount,{options}")])
-            .arg(self.0)
-            .status();
-        assert!(done.expect("mount starts").success());
-    }
-}
-
-impl Drop for Disk<'_> {
-    fn drop(&mut self) {
-        let done = std::process::Command::new("umount").arg(self.0).status();
-        assert!(done.is_ok_and(|s| s.success()) || std::thread::panicking());
-    }
-}
-
 #[test]
-fn a_read_only_disk_is_named() {
-    let desk = folder();
-    let at = desk.at("disk");
-    let Some(disk) = Disk::mount(&at, "size=1m") else { return };
-    disk.remount("ro");
-    let said = prepare(&desk, "--set data.dfile=disk/out.ptyd");
-    said.must(6, &["disk/", "Read-only file system"]);
-}
-
-#[test]
-fn a_full_disk_keeps_whole_chunks_and_the_same_command_goes_on() {
-    let desk = Desk::new();
-    let at = desk.at("disk");
-    let Some(disk) = Disk::mount(&at, "size=32m") else { return };
-    for save in ["link", "append", "merge"] {
-        desk.moonflower(
-            "a",
-            60,
-            &format!("shape = 96\nsave = '{save}'"),
-            // What is merged cannot be followed while it is written.
-            &format!("compression = 'none'\nlive = {}\nparts_linger_secs = 0", save != "merge"),
-        );
-        let want = format!("{save}.ptyd");
-        desk.run(&format!("run a.toml --quiet --set data.dfile={want}")).must(0, &[]);
-        disk.remount("size=1700k");
-        // One worker takes chunks in order: the first is whole before the last takes its room.
-        let command = "run a.toml --quiet --threads 1 --set data.dfile=disk/a.ptyd";
-        let words = ["disk/a.ptyd", "disk is full", "bytes, ", "are free", "make room"];
-        desk.run(command).must(6, &words);
-        // Chunks that were whole are there, unfinished ones are not, and nothing looks complete.
-        let names: Vec<String> = std::fs::read_dir(&at)
-            .expect("the disk")
-            .map(|e| e.expect("an entry").file_name().to_string_lossy().into_owned())
-            .collect();
-        assert!(names.iter().any(|n| n == "a.ptyd.part000"), "{names:?}");
-        assert!(!names.iter().any(|n| n.contains(".part") && n.ends_with("-tmp")), "{names:?}");
-        if names.iter().any(|n| n == "a.ptyd") {
-            let shown = desk.run("inspect disk/a.ptyd");
-            assert!(shown.out.contains("state: incomplete: "), "{shown:#?}");
-        }
-        // Still full: the same again, and nothing is lost.
-        desk.run(command).must(6, &words);
-        disk.remount("size=32m");
-        let said = desk.run(command);
-        said.must(0, &[]);
-        assert!(said.out.contains("from an earlier run"), "{}", said.out);
-        desk.assert_equal(&want, "disk/a.ptyd");
-        for entry in std::fs::read_dir(&at).expect("the disk") {
-            std::fs::remove_file(entry.expect("an entry").path()).expect("a file");
-        }
-    }
+fn frames_cannot_be_left_out_under_a_reader_that_counts_them() {
+    let more = "--set pipeline.on_gap=skip --set pipeline.follow=ptypy";
+    refused(&folder(), more, 2, &["pipeline.on_gap", "pipeline.follow", "fill"]);
 }

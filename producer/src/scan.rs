@@ -14,7 +14,7 @@ use ptystream_common::index::Index;
 use ptystream_common::message::{
     Announce, ArrayHead, Body, Message, PreparePlan, PreparedForm, Stamp, WeightsFrom,
 };
-use ptystream_common::params::{Compat, DataParams, LoadParallel, PipelineParams};
+use ptystream_common::params::{Compat, DataParams, Follow, LoadParallel, OnGap, PipelineParams};
 use ptystream_common::source::{Common, Recorded, Registry, Source, SourceSpec};
 use ptystream_common::value::{NumArray, Value};
 use std::collections::BTreeMap;
@@ -80,6 +80,13 @@ impl Scan {
             data: data.tree.clone(),
             base: data.base.clone(),
         };
+        if pipeline.on_gap == OnGap::Skip && pipeline.follow == Follow::Ptypy {
+            return Err(ProducerError::Config(
+                "pipeline.on_gap = \"skip\" leaves frames out, for which a reader of \
+                 pipeline.follow = \"ptypy\" would wait for ever; use \"fill\""
+                    .into(),
+            ));
+        }
         let mut source = registry.open(&spec)?;
         let scan_positions = source.load_positions()?;
         let weight = source.load_weight()?;

@@ -52,6 +52,13 @@ impl CreditBook {
         self.returned(worker);
     }
 
+    /// All results that were kept have left memory, written or not.
+    pub fn all_left(&mut self) {
+        for (worker, results) in std::mem::take(&mut self.kept) {
+            (0..results).for_each(|_| self.returned(worker));
+        }
+    }
+
     /// A worker's result was not kept.
     pub fn returned(&mut self, worker: PeerId) {
         if let Some(granted) = self.granted.get_mut(&worker) {

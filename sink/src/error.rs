@@ -5,6 +5,24 @@ use ptystream_common::ptyd::PtydError;
 use std::io;
 use std::path::PathBuf;
 
+/// Errors of the system that may go away: no room, a disk or share that fails, is gone or has
+/// become read-only.
+const TROUBLE: &[i32] = &[
+    libc::ENOSPC,
+    libc::EDQUOT,
+    libc::EIO,
+    libc::EROFS,
+    libc::EACCES,
+    libc::EPERM,
+    libc::ESTALE,
+    libc::ENODEV,
+    libc::ENXIO,
+    libc::ENOTCONN,
+    libc::ETIMEDOUT,
+    libc::EHOSTDOWN,
+    libc::ENOENT,
+];
+
 /// A failure of the sink.
 #[derive(Debug, thiserror::Error)]
 #[must_use]
@@ -57,7 +75,7 @@ pub enum SinkError {
     },
     /// The disk is too full.
     #[error(
-        "{}: its disk is full: the next write needs {needed} bytes, {free} are free; make room and start again: whole chunks are kept",
+        "{}: its disk is full: the next write needs {needed} bytes, {free} are free; make room",
         path.display()
     )]
     DiskFull {
@@ -102,8 +120,69 @@ impl SinkError {
     }
 }
 
+impl SinkError {
+    /// Tells whether the disk refuses for a reason that may go away while the scan waits.
+    pub fn is_trouble(&self) -> bool {
+        let code = match self {
+            Self::DiskFull { .. } => return true,
+            Self::File { source, .. } => source.raw_os_error(),
+            Self::Ptyd(error) => error.os_error(),
+            _ => None,
+        };
+        code.is_some_and(|code| TROUBLE.contains(&code))
+    }
+
+    /// Returns the bytes that are needed, as far as they are known.
+    pub fn needed(&self) -> u64 {
+        match self {
+            Self::DiskFull { needed, .. } => *needed,
+            _ => 0,
+        }
+    }
+}
+
 impl From<&SinkError> for Failure {
     fn from(error: &SinkError) -> Self {
-        Self::new(error.kind(), chain(error))
+        let mut text = chain(error);
+        if error.is_trouble() {
+            text.push_str("; the same command goes on from the chunks that are whole");
+        }
+        Self::new(error.kind(), text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trouble_is_what_may_go_away() {
+        let failed = |code| SinkError::file("write", "a")(io::Error::from_raw_os_error(code));
+        for code in TROUBLE {
+            assert!(failed(*code).is_trouble(), "{code}");
+        }
+        assert!(!failed(libc::EINVAL).is_trouble());
+        assert!(!SinkError::NoFile.is_trouble());
+        let missing = ptystream_common::ptyd::part::PartWriter::create(
+            std::path::Path::new("/dev/null/part"),
+            &form(),
+            0,
+            1,
+        );
+        assert_eq!(missing.err().and_then(|e| e.os_error()), Some(libc::ENOTDIR));
+    }
+
+    fn form() -> ptystream_common::message::PreparedForm {
+        let dtype = ptystream_common::dtype::Dtype::U8;
+        ptystream_common::message::PreparedForm {
+            data: dtype,
+            weights: dtype,
+            shape: [1, 1],
+            weights_shape: [1, 1],
+            batch: 1,
+            data_filters: vec![],
+            weights_filters: vec![],
+            common_weights: false,
+        }
     }
 }

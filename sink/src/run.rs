@@ -6,14 +6,17 @@
 //! 4. Once the producer has said how many there are and all are durable: complete the file.
 //! 5. Report to the producer, let the workers go, linger until all said goodbye.
 
-use crate::assemble::{Assembler, Verdict};
+use crate::assemble::{Assembler, Counts, Verdict};
 use crate::credit::CreditBook;
+use crate::pause::{Halted, Patience};
+use crate::report::{Tally, WorkerTally};
+use crate::scan::Scan;
 use crate::threads::{Disk, DiskEvent};
-use crate::writer::{Finish, Finished, Linger, Open, Writer};
+use crate::writer::{Finish, Linger, Open, Publisher, Writer};
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, never, select};
 use ptystream_common::error::{Failure, Kind};
-use ptystream_common::index::{Index, IndexSet};
+use ptystream_common::index::IndexSet;
 use ptystream_common::link::{Hub, HubEvent, PeerId, Spoke, SpokeEvent};
 use ptystream_common::message::{Announce, Body, Message, Prepared, Role, SinkReport, Stamp};
 use ptystream_common::shutdown::Shutdown;
@@ -44,42 +47,19 @@ pub struct SinkArgs {
     pub shutdown: Shutdown,
 }
 
-#[derive(Debug, Default)]
-struct WorkerTally {
-    name: String,
-    frames: u64,
-    load: Duration,
-    prepare: Duration,
-}
-
-/// A scan whose file is open.
-struct Scan {
-    announce: Announce,
-    stamp: Stamp,
-    horizon: u64,
-    resumed: u64,
-    assembler: Assembler,
-    disk: Disk,
-    file: Option<PathBuf>,
-    has_common_weights: bool,
-    end_announced: bool,
-    finishing: bool,
-    state_changed: bool,
-    stale: u64,
-    bytes: u64,
-    begun: Option<Instant>,
-}
-
-struct Sink {
-    args: SinkArgs,
-    credit: CreditBook,
-    workers: BTreeMap<PeerId, WorkerTally>,
-    gone: Vec<WorkerTally>,
-    scan: Option<Scan>,
+pub(crate) struct Sink {
+    pub(crate) args: SinkArgs,
+    pub(crate) credit: CreditBook,
+    pub(crate) workers: BTreeMap<PeerId, WorkerTally>,
+    pub(crate) gone: Vec<WorkerTally>,
+    pub(crate) scan: Option<Scan>,
+    /// In place of the scan, while the disk refuses.
+    pub(crate) halted: Option<Halted>,
+    pub(crate) start: Instant,
     producer_missing_since: Option<Instant>,
     state_sent: Instant,
     /// Parts that live readers may still be reading, and until when they stay.
-    linger: Option<(Instant, Linger)>,
+    pub(crate) linger: Option<(Instant, Linger)>,
 }
 
 /// Writes a scan.
@@ -94,6 +74,8 @@ pub fn run(args: SinkArgs) -> Result<SinkReport, Failure> {
         workers: BTreeMap::new(),
         gone: Vec::new(),
         scan: None,
+        halted: None,
+        start: now,
         producer_missing_since: Some(now),
         state_sent: now,
         linger: None,
@@ -122,14 +104,19 @@ impl Sink {
                         return Err(Failure::new(Kind::Peer, "the link to the producer has ended"));
                     }
                 },
-                recv(disk) -> event => if let Ok(event) = event
-                    && let Some(report) = self.on_disk(event)? {
+                recv(disk) -> event => match event {
+                    Ok(event) => if let Some(report) = self.on_disk(event)? {
                         return Ok(report);
                     },
+                    Err(_) => self.halt()?,
+                },
                 default(TICK) => {}
             }
             self.go_on();
             self.on_time()?;
+            if let Some(report) = self.try_again()? {
+                return Ok(report);
+            }
         }
     }
 
@@ -166,8 +153,10 @@ impl Sink {
                     }
                 }
             }
-            Body::EndOfScan { expected, .. } => {
+            Body::EndOfScan { expected, aborted, .. } => {
                 if let Some(scan) = &mut self.scan {
+                    let expected = scan.fill_up(expected);
+                    scan.aborted = aborted;
                     for chunk in scan.assembler.set_length(expected) {
                         scan.disk.close(chunk);
                     }
@@ -185,13 +174,20 @@ impl Sink {
         if let (Some(into), Some(dfile)) = (&self.args.into, &announce.dfile) {
             announce.dfile = Some(into.join(dfile));
         }
+        let known = self.scan.as_ref().map(|s| &s.announce);
+        if let Some(known) = known.or(self.halted.as_ref().map(|h| &h.announce))
+            && known.scan_key != announce.scan_key
+        {
+            return Err(Failure::new(
+                Kind::Peer,
+                "the producer came back with another scan; start the sink anew for it",
+            ));
+        }
+        if let Some(halted) = &self.halted {
+            self.args.producer.tx.send(halted.paused());
+            return Ok(None);
+        }
         if let Some(scan) = &mut self.scan {
-            if scan.announce.scan_key != announce.scan_key {
-                return Err(Failure::new(
-                    Kind::Peer,
-                    "the producer came back with another scan; start the sink anew for it",
-                ));
-            }
             scan.end_announced = false;
             scan.state_changed = true;
             // Not what is accepted: the horizon counts from what is durable.
@@ -200,33 +196,49 @@ impl Sink {
             self.args.producer.tx.send(Message::new(scan.stamp, body));
             return Ok(None);
         }
-        let frame_bytes = announce.form.frame_bytes().max(1);
-        let per_chunk = u64::from(announce.frames_per_chunk);
-        let budget = announce.pipeline.sink_memory_bytes;
-        let horizon =
-            (budget / frame_bytes).clamp(2 * per_chunk, HORIZON_CHUNKS.max(2) * per_chunk);
-        let message_bytes = frame_bytes * u64::from(announce.form.batch);
-        let slots = (budget / message_bytes).max(1) as usize;
-        tracing::info!(
-            horizon,
-            budget_bytes = budget,
-            slots,
-            message_bytes,
-            "frames ahead of what is durable, results in memory"
-        );
-        let (file, stamp, durable) = match (&announce.dfile, announce.save) {
+        let file = match (&announce.dfile, announce.save) {
             (Some(_), Some(_)) => match Writer::open(&announce).map_err(|e| Failure::from(&e))? {
-                Open::Ready(writer, publisher) => {
-                    let (stamp, durable) = (writer.stamp(), writer.durable().clone());
-                    (Some((writer, *publisher)), stamp, durable)
-                }
+                Open::Ready(writer, publisher) => Some((writer, *publisher)),
                 Open::AlreadyComplete(report) => return Ok(Some(*report)),
             },
-            _ => {
+            _ => None,
+        };
+        let frame_bytes = announce.form.frame_bytes().max(1);
+        let budget = announce.pipeline.sink_memory_bytes;
+        let message_bytes = frame_bytes * u64::from(announce.form.batch);
+        let slots = (budget / message_bytes).max(1) as usize;
+        tracing::info!(budget_bytes = budget, slots, message_bytes, "results in memory");
+        self.credit = CreditBook::new(slots, announce.pipeline.window as usize);
+        for peer in self.workers.keys() {
+            self.credit.join(*peer);
+        }
+        let patience = Patience::new(Duration::from_secs_f64(announce.pipeline.disk_wait_secs));
+        let resumed = file.as_ref().map_or(0, |(writer, _)| writer.durable().len());
+        let tally = Tally { resumed, ..Tally::default() };
+        self.begin(announce, file, patience, tally, Counts::default())?;
+        Ok(None)
+    }
+
+    /// Starts the disk over a file that is open, and says so to the producer.
+    pub(crate) fn begin(
+        &mut self,
+        announce: Announce,
+        file: Option<(Writer, Publisher)>,
+        patience: Patience,
+        tally: Tally,
+        before: Counts,
+    ) -> Result<(), Failure> {
+        let (stamp, durable, hold) = match &file {
+            Some((writer, _)) => (writer.stamp(), writer.durable().clone(), Some(writer.hold())),
+            None => {
                 let run_id = uuid::Uuid::new_v4().as_u64_pair().0;
-                (None, Stamp { run_id, epoch: 1 }, IndexSet::new())
+                (Stamp { run_id, epoch: 1 }, IndexSet::new(), None)
             }
         };
+        let per_chunk = u64::from(announce.frames_per_chunk);
+        let ahead = announce.pipeline.sink_memory_bytes / announce.form.frame_bytes().max(1);
+        let horizon = ahead.clamp(2 * per_chunk, HORIZON_CHUNKS.max(2) * per_chunk);
+        tracing::info!(horizon, "frames ahead of what is durable");
         let interval = Duration::from_secs_f64(announce.pipeline.publish_interval_secs);
         let disk = Disk::start(file, interval)
             .map_err(|e| Failure::new(Kind::Output, format!("cannot start a thread: {e}")))?;
@@ -236,29 +248,27 @@ impl Sink {
             announce.positions.is_some(),
             &durable,
         );
-        self.credit = CreditBook::new(slots, announce.pipeline.window as usize);
-        for peer in self.workers.keys() {
-            self.credit.join(*peer);
-        }
-        let body = Body::Opened { horizon, durable: durable.clone() };
+        let body = Body::Opened { horizon, durable };
         self.args.producer.tx.send(Message::new(stamp, body));
         self.scan = Some(Scan {
-            file: announce.dfile.clone().filter(|_| announce.save.is_some()),
             announce,
             stamp,
             horizon,
-            resumed: durable.len(),
             assembler,
             disk,
+            hold,
+            patience,
+            failed: None,
+            largest_chunk: 0,
             has_common_weights: false,
             end_announced: false,
+            aborted: None,
             finishing: false,
             state_changed: true,
-            stale: 0,
-            bytes: 0,
-            begun: None,
+            tally,
+            before,
         });
-        Ok(None)
+        Ok(())
     }
 
     fn on_worker(&mut self, event: HubEvent) {
@@ -314,14 +324,15 @@ impl Sink {
         weights: Option<Bytes>,
     ) {
         let count = u64::from(head.range.count);
-        let Some(scan) = self.scan.as_mut().filter(|s| s.stamp == stamp) else {
+        let here = |s: &&mut Scan| s.stamp == stamp && s.failed.is_none();
+        let Some(scan) = self.scan.as_mut().filter(here) else {
             self.credit.returned(peer);
             if let Some(scan) = &mut self.scan {
-                scan.stale += count;
+                scan.tally.stale += count;
             }
             return;
         };
-        scan.begun.get_or_insert_with(Instant::now);
+        scan.tally.begun.get_or_insert_with(Instant::now);
         if weights.is_some() == scan.announce.form.common_weights {
             tracing::error!(%peer, range = %head.range, "dropped: weights missing, or too many");
             self.credit.returned(peer);
@@ -360,17 +371,27 @@ impl Sink {
             }
             DiskEvent::Closed(bytes) => {
                 if let Some(scan) = &mut self.scan {
-                    scan.bytes += bytes;
+                    scan.tally.bytes += bytes;
+                    scan.largest_chunk = scan.largest_chunk.max(bytes);
                 }
             }
             DiskEvent::Durable(range) => {
                 if let Some(scan) = &mut self.scan {
                     tracing::debug!(%range, "durable");
                     scan.assembler.published(range);
+                    scan.patience.progressed();
                     scan.state_changed = true;
                 }
             }
-            DiskEvent::Failed(error) => return Err(Failure::from(&error)),
+            DiskEvent::Failed(error) => match &mut self.scan {
+                Some(scan)
+                    if error.is_trouble() && scan.patience.waits() && scan.hold.is_some() =>
+                {
+                    scan.disk.abandon();
+                    scan.failed.get_or_insert(error);
+                }
+                _ => return Err(Failure::from(&error)),
+            },
             DiskEvent::Finished(finished) => return Ok(self.report(*finished)),
         }
         Ok(None)
@@ -378,7 +399,7 @@ impl Sink {
 
     /// Grants what is free, says what is held, completes the file when all is there.
     fn go_on(&mut self) {
-        let Some(scan) = &mut self.scan else { return };
+        let Some(scan) = self.scan.as_mut().filter(|s| s.failed.is_none()) else { return };
         for (peer, messages) in self.credit.grants() {
             self.args.hub.tx.send(peer, Message::new(scan.stamp, Body::Grant { messages }));
         }
@@ -395,6 +416,7 @@ impl Sink {
             scan.finishing = true;
             scan.disk.finish(Finish {
                 num_frames: scan.assembler.length().unwrap_or(0),
+                aborted: scan.aborted.clone(),
                 gaps: scan.assembler.gaps(),
                 report: SinkReport::default(),
             });
@@ -423,57 +445,10 @@ impl Sink {
         Ok(())
     }
 
-    /// Joins the disk's threads and sums up.
-    fn report(&mut self, finished: Finished) -> Option<SinkReport> {
-        let scan = self.scan.take()?;
-        self.linger = finished.linger.map(|parts| {
-            let secs = Duration::from_secs_f64(scan.announce.pipeline.parts_linger_secs);
-            (Instant::now() + secs, parts)
-        });
-        let times = scan.disk.join();
-        let counts = scan.assembler.counts();
-        let everybody = || self.workers.values().chain(&self.gone);
-        let sum =
-            |of: fn(&WorkerTally) -> Duration| everybody().map(of).sum::<Duration>().as_secs_f64();
-        if counts.received != counts.kept + counts.duplicates + counts.out_of_range {
-            tracing::error!(?counts, "frames that came and frames accounted for differ");
-        }
-        let mut frames: BTreeMap<String, u64> = BTreeMap::new();
-        for tally in everybody().filter(|t| t.frames > 0) {
-            *frames.entry(tally.name.clone()).or_default() += tally.frames;
-        }
-        Some(SinkReport {
-            already_complete: false,
-            frames: scan.assembler.length().unwrap_or(0),
-            resumed: scan.resumed,
-            chunks: finished.report.chunks,
-            received: counts.received,
-            duplicates: counts.duplicates,
-            stale: scan.stale,
-            mismatched: 0,
-            aborted: None,
-            // The file's own list knows those of earlier runs too.
-            gaps: match scan.file {
-                Some(_) => finished.report.gaps,
-                None => scan.assembler.gaps(),
-            },
-            invalid_pixels: counts.invalid_pixels,
-            bytes: scan.bytes,
-            workers: frames.into_iter().collect(),
-            load_secs: sum(|t| t.load),
-            prepare_secs: sum(|t| t.prepare),
-            write_secs: times.write.as_secs_f64(),
-            publish_secs: times.publish.as_secs_f64(),
-            elapsed_secs: scan.begun.map_or(0.0, |b| b.elapsed().as_secs_f64()),
-            run_id: scan.stamp.run_id,
-            epoch: scan.stamp.epoch,
-            file: scan.file,
-        })
-    }
-
     /// Tells everybody, waits for the goodbyes, closes.
     fn end(mut self, result: Result<SinkReport, Failure>) -> Result<SinkReport, Failure> {
-        let stamp = self.scan.as_ref().map_or(Stamp::default(), |s| s.stamp);
+        let halted = self.halted.as_ref().map(|h| h.stamp);
+        let stamp = self.scan.as_ref().map(|s| s.stamp).or(halted).unwrap_or_default();
         let to_workers = match &result {
             Ok(report) => {
                 Body::EndOfScan { expected: report.frames, gaps: IndexSet::new(), aborted: None }
@@ -536,13 +511,5 @@ impl Sink {
             }
         }
         result
-    }
-}
-
-impl Scan {
-    fn close(&mut self, index: Index) {
-        if let Some(chunk) = self.assembler.close_chunk_of(index) {
-            self.disk.close(chunk);
-        }
     }
 }

@@ -56,6 +56,14 @@ pub struct DiskTimes {
     pub publish: Duration,
 }
 
+impl DiskTimes {
+    /// Adds the times of another opening of the file.
+    pub fn add(&mut self, other: Self) {
+        self.write += other.write;
+        self.publish += other.publish;
+    }
+}
+
 /// The way to the disk.
 pub struct Disk {
     jobs: Sender<Job>,

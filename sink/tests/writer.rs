@@ -2,190 +2,20 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
+mod support;
+
 use bytes::Bytes;
-use ptystream_common::codec::{Compression, Filter};
-use ptystream_common::dtype::Dtype;
+use ptystream_common::codec::Filter;
 use ptystream_common::index::IndexRange;
-use ptystream_common::message::{Announce, PreparedForm, SinkReport};
-use ptystream_common::params::{PipelineParams, Save};
+use ptystream_common::message::Aborted;
+use ptystream_common::params::{OnGap, Save};
 use ptystream_common::ptyd::read::{NodeKind, PtydFile};
-use ptystream_common::value::{NumArray, Value};
+use ptystream_common::ptyd::record::State;
+use ptystream_common::value::Value;
 use ptystream_sink::SinkError;
-use ptystream_sink::writer::{ChunkClose, Finish, Finished, Open, Publisher, Writer};
+use ptystream_sink::writer::{ChunkClose, Finish, Open, Writer};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-
-fn pipeline() -> PipelineParams {
-    PipelineParams {
-        compression: Compression::None,
-        parts_linger_secs: 0.0,
-        publish_interval_secs: 0.0,
-        ..PipelineParams::default()
-    }
-}
-
-/// A made-up scan whose pixels tell frame and place.
-#[derive(Clone)]
-struct Scan {
-    announce: Announce,
-    data: Vec<Vec<u8>>,
-    weights: Vec<Vec<u8>>,
-    positions: Vec<[f64; 2]>,
-}
-
-impl Scan {
-    fn new(dfile: PathBuf, save: Save, frames: u64, per_chunk: u32, batch: u32) -> Self {
-        let [h, w] = [2usize, 3usize];
-        let pixel = |i: u64, p: usize| (i * 7 + p as u64) as u16;
-        let data = (0..frames)
-            .map(|i| (0..h * w).flat_map(|p| pixel(i, p).to_le_bytes()).collect())
-            .collect();
-        let weights = (0..frames)
-            .map(|i| (0..h * w).map(|p| u8::from(p as u64 != i % 6)).collect())
-            .collect();
-        let positions: Vec<[f64; 2]> = (0..frames).map(|i| [i as f64, -(i as f64)]).collect();
-        let announce = Announce {
-            scan_key: "k1".into(),
-            key_parts: [("data.rebin".to_owned(), "1".to_owned())].into(),
-            num_frames: Some(frames),
-            frames_per_chunk: per_chunk,
-            form: PreparedForm {
-                data: Dtype::U16,
-                weights: Dtype::Bool,
-                shape: [h, w],
-                weights_shape: [h, w],
-                batch,
-                data_filters: vec![],
-                weights_filters: vec![],
-                common_weights: false,
-            },
-            positions: Some(Dtype::F64),
-            meta: vec![
-                ("version".into(), Value::Float(0.1)),
-                ("num_frames".into(), Value::None),
-                ("label".into(), Value::None),
-                ("shape".into(), Value::Array(NumArray::i64s(&[2, 3]))),
-                ("psize".into(), Value::Array(NumArray::f64s(&[1e-4, 1e-4]))),
-                ("energy".into(), Value::Float(7.2)),
-                ("distance".into(), Value::Float(7.19)),
-                ("center".into(), Value::Array(NumArray::f64s(&[1.0, 1.5]))),
-            ],
-            info: vec![("rebin".into(), Value::Int(1))],
-            positions_scan: None,
-            dfile: Some(dfile),
-            chunk_format: None,
-            save: Some(save),
-            pipeline: pipeline(),
-            warnings: vec![],
-            origins: vec![],
-        };
-        Self { announce, data, weights, positions }
-    }
-
-    fn frames(&self) -> u64 {
-        self.data.len() as u64
-    }
-
-    fn chunks(&self) -> u64 {
-        self.frames().div_ceil(u64::from(self.announce.frames_per_chunk))
-    }
-
-    fn chunk(&self, chunk: u64) -> (u64, u64) {
-        let n = u64::from(self.announce.frames_per_chunk);
-        (chunk * n, (chunk * n + n).min(self.frames()))
-    }
-
-    fn blob(&self, rows: &[Vec<u8>], filled: usize) -> Bytes {
-        let mut bytes = rows.concat();
-        bytes.resize(bytes.len() / rows.len() * filled, 0);
-        bytes.into()
-    }
-
-    /// Puts a chunk's batches, the last one first.
-    fn put_chunk(&self, writer: &mut Writer, chunk: u64) -> ChunkClose {
-        let batch = u64::from(self.announce.form.batch);
-        let (first, end) = self.chunk(chunk);
-        let starts: Vec<u64> = (first..end).step_by(batch as usize).collect();
-        for &start in starts.iter().rev() {
-            let stop = (start + batch).min(end);
-            let rows = start as usize..stop as usize;
-            let range = IndexRange::new(start, (stop - start) as u32);
-            let data = self.blob(&self.data[rows.clone()], batch as usize);
-            let weights = (!self.announce.form.common_weights)
-                .then(|| self.blob(&self.weights[rows], batch as usize));
-            writer.put(range, data, weights).unwrap();
-        }
-        ChunkClose {
-            indices: (first..end).collect(),
-            positions: self
-                .announce
-                .positions
-                .map(|_| self.positions[first as usize..end as usize].to_vec()),
-            ..ChunkClose::default()
-        }
-    }
-
-    fn open(&self) -> (Writer, Publisher) {
-        match Writer::open(&self.announce).unwrap() {
-            Open::Ready(writer, publisher) => (writer, *publisher),
-            Open::AlreadyComplete(_) => panic!("the file is complete already"),
-        }
-    }
-
-    fn finish(&self) -> Finish {
-        Finish {
-            num_frames: self.frames(),
-            report: SinkReport { frames: self.frames(), ..SinkReport::default() },
-            ..Finish::default()
-        }
-    }
-
-    /// Writes what is not on disk yet, chunks in reverse order; returns how many were written.
-    fn write(&self) -> (u64, Finished) {
-        let (mut writer, mut publisher) = self.open();
-        let mut written = 0;
-        let todo = (0..self.chunks()).filter(|&c| !writer.durable().contains(self.chunk(c).0));
-        for chunk in todo.collect::<Vec<_>>().into_iter().rev() {
-            let close = self.put_chunk(&mut writer, chunk);
-            let part = writer.close_chunk(chunk, &close).unwrap();
-            publisher.publish(vec![part]).unwrap();
-            written += 1;
-        }
-        (written, publisher.finish(&self.finish()).unwrap())
-    }
-}
-
-fn names(folder: &Path) -> Vec<String> {
-    let mut names: Vec<String> = std::fs::read_dir(folder)
-        .unwrap()
-        .map(|e| e.unwrap().file_name().into_string().unwrap())
-        .collect();
-    names.sort();
-    names
-}
-
-/// Reads frames, weights, positions and indices in the order of chunks and rows.
-fn content(path: &Path) -> [Vec<u8>; 4] {
-    let file = PtydFile::open(path).unwrap();
-    let mut all = [vec![], vec![], vec![], vec![]];
-    for chunk in file.chunks().unwrap() {
-        for (i, name) in ["data", "weights", "positions", "indices"].into_iter().enumerate() {
-            all[i].extend_from_slice(
-                &file.array(&format!("chunks/{}/{name}", chunk.name)).unwrap().data,
-            );
-        }
-    }
-    all
-}
-
-fn expected(scan: &Scan) -> [Vec<u8>; 4] {
-    [
-        scan.data.concat(),
-        scan.weights.concat(),
-        scan.positions.iter().flatten().flat_map(|v| v.to_le_bytes()).collect(),
-        (0..scan.frames() as i64).flat_map(|i| i.to_le_bytes()).collect(),
-    ]
-}
+use support::{Scan, content, expected, names};
 
 #[test]
 fn all_forms_hold_what_was_put_in() {
@@ -445,4 +275,106 @@ fn weights_that_all_frames_share_are_needed_before_a_chunk_closes() {
     }
     let _ = publisher.finish(&scan.finish()).unwrap();
     assert_eq!(content(&path)[1], vec![1u8; 30]);
+}
+
+fn meta_frames(path: &std::path::Path) -> Value {
+    let meta: BTreeMap<_, _> =
+        PtydFile::open(path).unwrap().values("meta").unwrap().into_iter().collect();
+    meta["num_frames"].clone()
+}
+
+#[test]
+fn gaps_are_left_out_where_that_is_wanted() {
+    for save in [Save::Link, Save::Append, Save::Merge] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.ptyd");
+        let mut scan = Scan::new(path.clone(), save, 9, 3, 2);
+        scan.announce.pipeline.on_gap = OnGap::Skip;
+        let why = |first, count| vec![(IndexRange::new(first, count), "lost".to_owned())];
+        {
+            let (mut writer, mut publisher) = scan.open();
+            // Frame 1 is a gap in a batch, chunk 1 is nothing but gaps.
+            let close =
+                ChunkClose { gaps: vec![1], reasons: why(1, 1), ..scan.put_chunk(&mut writer, 0) };
+            publisher.publish(vec![writer.close_chunk(0, &close).unwrap()]).unwrap();
+            let close = ChunkClose {
+                indices: vec![3, 4, 5],
+                positions: Some(scan.positions[3..6].to_vec()),
+                gaps: vec![3, 4, 5],
+                reasons: why(3, 3),
+                ..ChunkClose::default()
+            };
+            publisher.publish(vec![writer.close_chunk(1, &close).unwrap()]).unwrap();
+        }
+        assert_eq!(scan.write().0, 1, "what was left out is not asked for again");
+        let [data, weights, positions, indices] = content(&path);
+        let rows = [0usize, 2, 6, 7, 8];
+        let kept = |all: &[Vec<u8>]| rows.iter().flat_map(|&i| all[i].clone()).collect::<Vec<u8>>();
+        assert_eq!((data, weights), (kept(&scan.data), kept(&scan.weights)), "{save:?}");
+        assert_eq!(positions.len(), 16 * rows.len());
+        let want: Vec<u8> = rows.iter().flat_map(|&i| (i as i64).to_le_bytes()).collect();
+        assert_eq!(indices, want);
+        assert_eq!(meta_frames(&path), Value::Int(5));
+        let record = PtydFile::open(&path).unwrap().record().unwrap();
+        assert_eq!(record.gaps, [why(1, 1), why(3, 3)].concat());
+    }
+}
+
+#[test]
+fn a_scan_that_was_cut_short_goes_on_only_where_there_is_more() {
+    for save in [Save::Link, Save::Append] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.ptyd");
+        let scan = Scan::new(path.clone(), save, 9, 3, 2);
+        let short = Scan::new(path.clone(), save, 5, 3, 2);
+        let aborted = Aborted { reason: "the beam was lost".into(), announced: Some(9) };
+        {
+            let (mut writer, mut publisher) = scan.open();
+            for chunk in [0, 1] {
+                let close = short.put_chunk(&mut writer, chunk);
+                publisher.publish(vec![writer.close_chunk(chunk, &close).unwrap()]).unwrap();
+            }
+            let end = Finish { aborted: Some(aborted.clone()), ..short.finish() };
+            assert_eq!(publisher.finish(&end).unwrap().report.aborted, Some(aborted.clone()));
+        }
+        let record = PtydFile::open(&path).unwrap().record().unwrap();
+        assert_eq!((record.state, record.aborted), (State::Aborted, Some(aborted.reason.clone())));
+        assert_eq!(meta_frames(&path), Value::Int(5));
+        assert_eq!(content(&path), expected(&short));
+        // The source has no more than what is there: left alone.
+        assert!(matches!(Writer::open(&short.announce).unwrap(), Open::AlreadyComplete(_)));
+        // It has: chunk 1 ended early and is written again; a folded file is kept as `.old`.
+        assert_eq!(scan.write().0, if save == Save::Link { 2 } else { 3 });
+        assert_eq!(content(&path), expected(&scan));
+        let old = folder.path().join("a.ptyd.old");
+        assert_eq!(old.exists(), save == Save::Append);
+        if save == Save::Append {
+            assert_eq!(content(&old), expected(&short));
+        }
+    }
+}
+
+#[test]
+fn a_file_is_opened_anew_without_letting_go_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.ptyd");
+    let mut scan = Scan::new(path.clone(), Save::Link, 6, 2, 2);
+    // Neither may apply to what this very scan has written.
+    (scan.announce.pipeline.fresh, scan.announce.pipeline.force) = (true, true);
+    let (mut writer, mut publisher) = scan.open();
+    let close = scan.put_chunk(&mut writer, 0);
+    publisher.publish(vec![writer.close_chunk(0, &close).unwrap()]).unwrap();
+    let (hold, stamp) = (writer.hold(), writer.stamp());
+    drop((writer, publisher));
+    assert!(matches!(Writer::open(&scan.announce), Err(SinkError::Locked { .. })));
+    hold.probe(1).unwrap();
+    assert!(matches!(hold.probe(u64::MAX), Err(SinkError::DiskFull { .. })));
+    let Open::Ready(writer, _) = hold.reopen(&scan.announce).unwrap() else {
+        panic!("is not done")
+    };
+    assert_eq!((writer.stamp().run_id, writer.stamp().epoch), (stamp.run_id, stamp.epoch + 1));
+    assert!(writer.durable().contains_all(0, 2));
+    assert_eq!(names(folder.path()), ["a.ptyd", "a.ptyd.lock", "a.ptyd.part000"]);
+    std::fs::remove_file(folder.path().join("a.ptyd.lock")).unwrap();
+    assert!(matches!(hold.reopen(&scan.announce), Err(SinkError::LockLost { .. })));
 }

@@ -200,11 +200,8 @@ pub fn write_chunk(dataset: &Dataset, offset: &[usize], mask: u32, bytes: &[u8])
     h5check(done).map(|_| ())
 }
 
-/// Reads a chunk as it is stored, with its filter mask; `None` if it is not allocated.
-///
-/// # Errors
-/// The library's, and a rank that is not the dataset's.
-pub fn read_chunk(dataset: &Dataset, offset: &[usize]) -> Result<Option<(u32, Vec<u8>)>> {
+/// Returns the stored bytes of a chunk; 0 if it is not allocated.
+fn stored_bytes(dataset: &Dataset, offset: &[usize]) -> Result<u64> {
     if offset.len() != dataset.ndim() {
         return Err(format!("offset {offset:?} is not of rank {}", dataset.ndim()).into());
     }
@@ -222,9 +219,28 @@ pub fn read_chunk(dataset: &Dataset, offset: &[usize]) -> Result<Option<(u32, Ve
         )
     };
     h5check(known)?;
+    Ok(size)
+}
+
+/// Tells whether a chunk has storage; `offset` counts items.
+///
+/// # Errors
+/// The library's, and a rank that is not the dataset's.
+pub fn is_allocated(dataset: &Dataset, offset: &[usize]) -> Result<bool> {
+    stored_bytes(dataset, offset).map(|bytes| bytes > 0)
+}
+
+/// Reads a chunk as it is stored, with its filter mask; `None` if it is not allocated.
+///
+/// # Errors
+/// The library's, and a rank that is not the dataset's.
+pub fn read_chunk(dataset: &Dataset, offset: &[usize]) -> Result<Option<(u32, Vec<u8>)>> {
+    let size = stored_bytes(dataset, offset)?;
     if size == 0 {
         return Ok(None);
     }
+    let offset = dims(offset);
+    let _guard = LOCK.lock();
     let mut bytes = vec![0u8; size as usize];
     let mut mask = 0u32;
     // SAFETY: the buffer has the size that the library has just told for this chunk.

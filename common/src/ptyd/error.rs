@@ -45,4 +45,15 @@ impl PtydError {
     ) -> impl FnOnce(hdf5::Error) -> Self + 'a {
         move |source| Self::Hdf5 { file: file.to_owned(), doing, object: object.to_owned(), source }
     }
+
+    /// Returns the system's error behind a failure of the library, where it tells one.
+    pub fn os_error(&self) -> Option<i32> {
+        let Self::Hdf5 { source, .. } = self else { return None };
+        let stack = source.stack()?;
+        // The library writes it into the text of the frame that made the call.
+        stack.iter().find_map(|frame| {
+            let (_, rest) = frame.desc().split_once("errno = ")?;
+            rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+        })
+    }
 }

@@ -212,7 +212,8 @@ impl PartWriter {
         let head = PartHead {
             identity: identity.clone(),
             chunk,
-            span: ChunkSpan { first: self.first, count: self.len, rows },
+            // Less than was provided for where the scan has ended inside the chunk.
+            span: ChunkSpan { first: self.first, count: covered(self.first, closing), rows },
             gaps: closing.reasons.clone(),
         };
         stamp_root(&self.file)
@@ -294,6 +295,13 @@ impl PartWriter {
     }
 }
 
+/// Counts the indices from `first` on that have a row or are a gap: all up to the last of either.
+fn covered(first: u64, closing: &Closing) -> u64 {
+    let rows = closing.indices.iter().map(|i| i + 1);
+    let gaps = closing.reasons.iter().map(|(range, _)| range.end());
+    rows.chain(gaps).max().map_or(0, |end| end.saturating_sub(first))
+}
+
 /// Writes `positions` and `indices` of a chunk below `place`.
 pub(crate) fn write_scan_points(
     file: &Path,
@@ -333,6 +341,9 @@ pub fn read_head(path: &Path) -> Option<PartHead> {
 }
 
 /// Tells whether a file is part `chunk` of the run, whole, and of the scan's form.
+///
+/// The library itself refuses a file that is shorter than what is allocated in it; what is looked
+/// at here is that data and weights of each batch that is no gap are allocated at all.
 pub fn is_whole(path: &Path, run_id: u64, chunk: u64, form: &PreparedForm) -> bool {
     let Ok(file) = File::open(path) else { return false };
     let Some(head) = PartHead::read(&file) else { return false };
@@ -347,6 +358,26 @@ pub fn is_whole(path: &Path, run_id: u64, chunk: u64, form: &PreparedForm) -> bo
         && is("weights", form.weights, &[rows, m, n])
         && is("indices", Dtype::I64, &[rows])
         && file.link_exists("positions")
+        && has_frames(&file, &head, form).unwrap_or(false)
+}
+
+/// Tells whether storage is allocated for each batch of rows but those of gaps.
+fn has_frames(file: &File, head: &PartHead, form: &PreparedForm) -> hdf5::Result<bool> {
+    let indices = raw::read_all(&file.dataset("indices")?, Dtype::I64)?;
+    let item = |b: &[u8]| <i64 as crate::dtype::Pixel>::from_le(b) as u64;
+    let indices: Vec<u64> = indices.chunks_exact(8).map(item).collect();
+    let is_gap = |i: &u64| head.gaps.iter().any(|(gap, _)| (gap.first.0..gap.end()).contains(i));
+    let (data, weights) = (file.dataset("data")?, file.dataset("weights")?);
+    let batch = form.batch.max(1) as usize;
+    for (n, rows) in indices.chunks(batch).enumerate() {
+        let at = [n * batch, 0, 0];
+        if !rows.iter().all(is_gap)
+            && !(raw::is_allocated(&data, &at)? && raw::is_allocated(&weights, &at)?)
+        {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 #[cfg(test)]
@@ -373,7 +404,7 @@ mod tests {
             positions: Some(indices.iter().map(|&i| [i as f64, 0.0]).collect()),
             clear_weights: clear.to_vec(),
             gaps: gaps.to_vec(),
-            reasons: vec![],
+            reasons: gaps.iter().map(|&i| (IndexRange::new(i, 1), "lost".to_owned())).collect(),
         }
     }
 
@@ -415,6 +446,30 @@ mod tests {
             .unwrap();
         assert_eq!(head.span, ChunkSpan { first: 0, count: 4, rows: 3 });
         assert_eq!(read(&path), (vec![1, 1, 3, 3, 4, 4], vec![1; 6]));
+    }
+
+    #[test]
+    fn a_scan_that_ends_inside_a_chunk_covers_no_more_than_came() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("p");
+        let mut part = PartWriter::create(&path, &form(2, false), 4, 4).unwrap();
+        part.put(IndexRange::new(4, 2), &[1, 1, 2, 2], Some(&[1; 4])).unwrap();
+        let (head, _) = part
+            .close(&Identity::default(), 1, &closing(&[4, 5], &[], &[]), None, Some(Dtype::F32))
+            .unwrap();
+        assert_eq!(head.span, ChunkSpan { first: 4, count: 2, rows: 2 });
+        assert!(is_whole(&path, 0, 1, &form(2, false)));
+    }
+
+    #[test]
+    fn a_part_of_which_frames_are_not_there_is_not_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("p");
+        let mut part = PartWriter::create(&path, &form(2, false), 0, 4).unwrap();
+        part.put(IndexRange::new(0, 2), &[1, 1, 2, 2], Some(&[1; 4])).unwrap();
+        let closing = closing(&[0, 1, 2, 3], &[], &[]);
+        part.close(&Identity::default(), 0, &closing, None, Some(Dtype::F32)).unwrap();
+        assert!(!is_whole(&path, 0, 0, &form(2, false)));
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! | name | kind | meaning |
 //! |---|---|---|
-//! | attributes `version`, `run_id`, `epoch`, `scan_key`, `state`, `save`, `part_format` | text | identity; `state` is `writing` or `complete` |
+//! | attributes `version`, `run_id`, `epoch`, `scan_key`, `state`, `save`, `part_format` | text | identity; `state` is `writing`, `complete` or `aborted` |
+//! | attribute `aborted` | text | why the scan ended early; only where it did |
 //! | `key_parts` | texts `name=value` | what the scan key is made of |
 //! | `gaps/first`, `gaps/count`, `gaps/reason` | int64, int64, texts | indices without a frame |
 //! | `chunks/first`, `chunks/count`, `chunks/rows` | int64 | indices that chunk N covers, and its rows |
@@ -22,7 +23,7 @@ use std::collections::BTreeMap;
 /// Name of the group.
 pub const GROUP: &str = "ptystream";
 /// Version of the group's layout.
-pub const VERSION: &str = "1";
+pub const VERSION: &str = "2";
 
 /// Whether a file will still change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +32,8 @@ pub enum State {
     Writing,
     /// Nothing is to come.
     Complete,
+    /// Nothing is to come: the scan ended before its announced number of frames.
+    Aborted,
 }
 
 impl State {
@@ -38,6 +41,7 @@ impl State {
         match self {
             Self::Writing => "writing",
             Self::Complete => "complete",
+            Self::Aborted => "aborted",
         }
     }
 }
@@ -73,6 +77,8 @@ pub struct Record {
     pub identity: Identity,
     /// Whether more is to come.
     pub state: State,
+    /// Why the scan ended before its announced number of frames, if it did.
+    pub aborted: Option<String>,
     /// `link`, `append` or `merge`.
     pub save: String,
     /// Suffix of the parts' names, with one `%d`.
@@ -130,6 +136,9 @@ impl Record {
         ] {
             write::set_attr(&group, name, value)?;
         }
+        if let Some(reason) = &self.aborted {
+            write::set_attr(&group, "aborted", reason)?;
+        }
         let parts: Vec<String> =
             self.identity.key_parts.iter().map(|(k, v)| format!("{k}={v}")).collect();
         write::write_texts(&group, "key_parts", &parts)?;
@@ -169,8 +178,10 @@ impl Record {
             state: match attr("state")?.as_str() {
                 "writing" => State::Writing,
                 "complete" => State::Complete,
+                "aborted" => State::Aborted,
                 _ => return None,
             },
+            aborted: attr("aborted"),
             save: attr("save")?,
             part_format: attr("part_format")?,
             gaps: read_integers(&gaps, "first")
@@ -228,7 +239,8 @@ mod tests {
                 scan_key: "abc".into(),
                 key_parts: [("data.rebin".to_owned(), "a=b".to_owned())].into(),
             },
-            state: State::Writing,
+            state: State::Aborted,
+            aborted: Some("stopped by the user".into()),
             save: "link".into(),
             part_format: ".part%03d".into(),
             gaps: vec![(IndexRange::new(3, 2), "frame lost".into())],

@@ -1,8 +1,9 @@
-//! Every file operation of the sink but those inside HDF5 files.
+//! Every file operation of the sink but those inside HDF5 files and on the lock.
 
+use super::operations;
 use crate::error::SinkError;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// End of the names of temporary files; what bears it may be deleted by whoever holds the lock.
@@ -25,22 +26,29 @@ pub(crate) fn beside(file: &Path, name: &str) -> PathBuf {
 
 /// Brings a file's content to the disk.
 pub(crate) fn sync_file(path: &Path) -> Result<(), SinkError> {
+    operations::next("sync", path)?;
     File::open(path).and_then(|f| f.sync_all()).map_err(SinkError::file("sync", path))
 }
 
 /// Brings the names in the folder of `file` to the disk.
 pub(crate) fn sync_folder_of(file: &Path) -> Result<(), SinkError> {
     let folder = beside(file, "");
+    operations::next("sync folder", &folder)?;
     File::open(&folder).and_then(|f| f.sync_all()).map_err(SinkError::file("sync folder", folder))
 }
 
 /// Gives a file another name, replacing what had it.
 pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), SinkError> {
+    operations::next("rename", from)?;
     fs::rename(from, to).map_err(SinkError::file("rename to its place", to))
 }
 
 /// Deletes a file if it is there.
 pub(crate) fn remove(path: &Path) -> Result<(), SinkError> {
+    if !exists(path) {
+        return Ok(());
+    }
+    operations::next("delete", path)?;
     match fs::remove_file(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(SinkError::file("delete", path)(e)),
         _ => Ok(()),
@@ -62,6 +70,10 @@ pub(crate) fn is_hdf5(path: &Path) -> bool {
 /// Makes the folder of `file`.
 pub(crate) fn make_folder_of(file: &Path) -> Result<(), SinkError> {
     let folder = beside(file, "");
+    if folder.is_dir() {
+        return Ok(());
+    }
+    operations::next("make folder", &folder)?;
     fs::create_dir_all(&folder).map_err(SinkError::file("create the folder of data.dfile", folder))
 }
 
@@ -75,17 +87,28 @@ pub(crate) fn siblings(file: &Path) -> Result<Vec<String>, SinkError> {
     list().map_err(SinkError::file("list folder", &folder))
 }
 
-/// Writes a small file whole: temporary name, sync, rename, sync of the folder.
-pub(crate) fn write_whole(path: &Path, text: &str) -> Result<(), SinkError> {
-    let temp = temporary(path, "text");
-    let write = || -> io::Result<()> {
-        let mut file = File::create(&temp)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()
-    };
-    write().map_err(SinkError::file("write", &temp))?;
+/// Writes a small file beside `dfile` whole: temporary name, sync, rename, sync of the folder.
+pub(crate) fn write_whole(dfile: &Path, path: &Path, text: &str) -> Result<(), SinkError> {
+    let temp = temporary(dfile, "text");
+    operations::next("write", &temp)?;
+    fs::write(&temp, text).map_err(SinkError::file("write", &temp))?;
+    sync_file(&temp)?;
     rename(&temp, path)?;
     sync_folder_of(path)
+}
+
+/// Tries whether the disk takes writes again: room for `needed` bytes, and a small file that
+/// reaches it.
+pub(crate) fn probe(dfile: &Path, needed: u64) -> Result<(), SinkError> {
+    if let Some(free) = free_bytes(dfile).filter(|free| *free < needed) {
+        return Err(SinkError::DiskFull { path: dfile.to_owned(), needed, free });
+    }
+    let temp = temporary(dfile, "probe");
+    let tried = operations::next("write", &temp)
+        .and_then(|()| fs::write(&temp, [0x55; 4096]).map_err(SinkError::file("write", &temp)))
+        .and_then(|()| sync_file(&temp));
+    let removed = remove(&temp);
+    tried.and(removed)
 }
 
 /// Returns a file's size; 0 if it is not there.

@@ -1,12 +1,13 @@
 //! One sink per file: a lock on `<dfile>.lock`, held for life.
 //!
 //! The lock file also remembers run and epoch, so that an epoch is never used twice even if the
-//! sink that had it wrote nothing.
+//! sink that had it wrote nothing. Each holder adds a line; the last whole one counts, so that a
+//! write that is cut off takes nothing away.
 
-use super::disk;
+use super::{disk, operations};
 use crate::error::SinkError;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -32,19 +33,19 @@ impl Lock {
     pub(crate) fn take(dfile: &Path) -> Result<(Self, Option<Previous>), SinkError> {
         let path = disk::beside(dfile, &format!("{}.lock", disk::name_of(dfile)));
         loop {
+            operations::next("open the lock", &path)?;
             let mut file = OpenOptions::new()
                 .read(true)
-                .write(true)
+                .append(true)
                 .create(true)
-                .truncate(false)
                 .open(&path)
                 .map_err(SinkError::file("open the lock", &path))?;
             // SAFETY: the descriptor is open for as long as `file` lives.
             let taken = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) };
             let refused = (taken != 0).then(io::Error::last_os_error);
-            let mut text = String::new();
-            // What another process is writing may be unreadable: it serves the message only.
-            let read = file.read_to_string(&mut text);
+            let mut bytes = Vec::new();
+            let read = file.read_to_end(&mut bytes);
+            let text = String::from_utf8_lossy(&bytes);
             match refused {
                 Some(e) if e.kind() == io::ErrorKind::WouldBlock => {
                     let owner = owner(&text).unwrap_or_else(|| "another process".to_owned());
@@ -61,25 +62,38 @@ impl Lock {
         }
     }
 
+    /// Returns run and epoch that were written last.
+    pub(crate) fn previous(&self) -> Option<Previous> {
+        let bytes = std::fs::read(&self.path).unwrap_or_default();
+        previous(&String::from_utf8_lossy(&bytes))
+    }
+
+    /// Makes sure that the lock is still this one.
+    pub(crate) fn stands(&self) -> Result<(), SinkError> {
+        let file = self.file.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if is_at(&file, &self.path) {
+            return Ok(());
+        }
+        Err(SinkError::LockLost { file: self.dfile.clone() })
+    }
+
     /// Writes who holds the lock, and for what.
     pub(crate) fn sign(&self, run_id: u64, epoch: u32) -> Result<(), SinkError> {
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        let text = format!("{} {} {run_id:016x} {epoch}\n", std::process::id(), host.trim());
-        let write = |file: &mut File| -> io::Result<()> {
-            file.rewind()?;
-            file.set_len(0)?;
-            file.write_all(text.as_bytes())?;
-            file.sync_all()
-        };
+        // The line before may lack its end.
+        let text = format!("\n{} {} {run_id:016x} {epoch}\n", std::process::id(), host.trim());
         let mut file = self.file.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        write(&mut file).map_err(SinkError::file("write the lock", &self.path))
+        operations::next("write the lock", &self.path)?;
+        let written = file.write_all(text.as_bytes());
+        written.map_err(SinkError::file("write the lock", &self.path))?;
+        operations::next("sync the lock", &self.path)?;
+        file.sync_all().map_err(SinkError::file("sync the lock", &self.path))
     }
 
     /// Makes sure that the lock still stands for this run and epoch.
     pub(crate) fn check(&self, run_id: u64, epoch: u32) -> Result<(), SinkError> {
-        let file = self.file.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let text = std::fs::read_to_string(&self.path).unwrap_or_default();
-        if is_at(&file, &self.path) && previous(&text) == Some(Previous { run_id, epoch }) {
+        self.stands()?;
+        if self.previous() == Some(Previous { run_id, epoch }) {
             return Ok(());
         }
         Err(SinkError::LockLost { file: self.dfile.clone() })
@@ -96,15 +110,23 @@ fn is_at(file: &File, path: &Path) -> bool {
     matches!((file.metadata(), std::fs::metadata(path)), (Ok(a), Ok(b)) if id(&a) == id(&b))
 }
 
+/// Returns the words of the last line that is whole and of the right form.
+fn last_line(text: &str) -> Option<[&str; 4]> {
+    let whole = text.rsplit_once('\n')?.0;
+    whole.lines().rev().find_map(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        <[&str; 4]>::try_from(words).ok()
+    })
+}
+
 fn owner(text: &str) -> Option<String> {
-    let mut words = text.split_whitespace();
-    Some(format!("process {} on {}", words.next()?, words.next()?))
+    let [process, host, ..] = last_line(text)?;
+    Some(format!("process {process} on {host}"))
 }
 
 fn previous(text: &str) -> Option<Previous> {
-    let mut words = text.split_whitespace().skip(2);
-    let run_id = u64::from_str_radix(words.next()?, 16).ok()?;
-    Some(Previous { run_id, epoch: words.next()?.parse().ok()? })
+    let [_, _, run_id, epoch] = last_line(text)?;
+    Some(Previous { run_id: u64::from_str_radix(run_id, 16).ok()?, epoch: epoch.parse().ok()? })
 }
 
 #[cfg(test)]
@@ -129,5 +151,23 @@ mod tests {
         assert!(matches!(lock.check(7, 3), Err(SinkError::LockLost { .. })));
         lock.forget().unwrap();
         assert!(matches!(lock.check(7, 2), Err(SinkError::LockLost { .. })));
+    }
+
+    #[test]
+    fn a_line_that_was_cut_off_takes_nothing_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let dfile = folder.path().join("a.ptyd");
+        let path = folder.path().join("a.ptyd.lock");
+        Lock::take(&dfile).unwrap().0.sign(7, 12).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        for more in ["", "\n99 host 0000000000000007 1", "\0\0\0\0\n", "\nonly two\n"] {
+            std::fs::write(&path, [&whole, more.as_bytes()].concat()).unwrap();
+            let (lock, before) = Lock::take(&dfile).unwrap();
+            assert_eq!(before, Some(Previous { run_id: 7, epoch: 12 }), "{more:?}");
+            lock.sign(7, 13).unwrap();
+            lock.check(7, 13).unwrap();
+        }
+        std::fs::write(&path, [0xff, 0xfe]).unwrap();
+        assert_eq!(Lock::take(&dfile).unwrap().1, None);
     }
 }

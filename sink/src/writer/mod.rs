@@ -16,6 +16,7 @@ mod disk;
 mod lock;
 mod names;
 mod open;
+pub mod operations;
 mod publish;
 mod retire;
 
@@ -29,7 +30,7 @@ use lock::Lock;
 use names::PartNames;
 use ptystream_common::index::{IndexRange, IndexSet};
 use ptystream_common::message::{Announce, Stamp};
-use ptystream_common::params::Save;
+use ptystream_common::params::{OnGap, Save};
 use ptystream_common::ptyd::PtydError;
 use ptystream_common::ptyd::part::PartWriter;
 use ptystream_common::ptyd::record::{Identity, PartHead};
@@ -48,7 +49,7 @@ struct Run {
     names: PartNames,
     identity: Identity,
     announce: Announce,
-    lock: Lock,
+    lock: Arc<Lock>,
 }
 
 impl Run {
@@ -78,6 +79,37 @@ impl Run {
             }
             _ => error.into(),
         }
+    }
+}
+
+/// The hold on a file, which outlives the writer and the publisher of one opening.
+#[derive(Clone, Debug)]
+pub struct Hold {
+    dfile: PathBuf,
+    lock: Arc<Lock>,
+}
+
+impl Hold {
+    /// Tries whether the disk takes writes again: there is room for `needed` bytes, and a small
+    /// file reaches it.
+    ///
+    /// # Errors
+    /// What is still wrong.
+    pub fn probe(&self, needed: u64) -> Result<(), SinkError> {
+        disk::probe(&self.dfile, needed)
+    }
+
+    /// Opens the file anew, as a sink that starts again would, without letting go of it: run and
+    /// parts stay, the epoch is the next one. Writer and publisher of the opening before must be
+    /// gone.
+    ///
+    /// # Errors
+    /// As [`Writer::open`]; [`SinkError::LockLost`] if somebody else took over.
+    pub fn reopen(&self, announce: &Announce) -> Result<Open, SinkError> {
+        // Both were meant for what stood there at first; now it is this very scan.
+        let mut announce = announce.clone();
+        (announce.pipeline.force, announce.pipeline.fresh) = (false, false);
+        open::open(&announce, Some(&self.lock))
     }
 }
 
@@ -117,7 +149,12 @@ impl Writer {
     /// [`SinkError`]: no file named, another sink at work, an unfinished scan that is another one,
     /// or a folder that cannot be written.
     pub fn open(announce: &Announce) -> Result<Open, SinkError> {
-        open::open(announce)
+        open::open(announce, None)
+    }
+
+    /// Returns the hold on the file.
+    pub fn hold(&self) -> Hold {
+        Hold { dfile: self.run.dfile.clone(), lock: Arc::clone(&self.run.lock) }
     }
 
     /// Returns run and epoch.
@@ -168,6 +205,7 @@ impl Writer {
                 let temp = disk::temporary(&self.run.dfile, &format!("part{chunk}"));
                 let form = &self.run.announce.form;
                 let needed = form.frame_bytes() * u64::from(form.batch);
+                operations::next("create", &temp)?;
                 let part = PartWriter::create(&temp, form, first, len)
                     .map_err(|e| self.run.give_up(&temp, e, needed))?;
                 Ok(place.insert(part))
@@ -187,7 +225,9 @@ impl Writer {
         weights: Option<Bytes>,
     ) -> Result<(), SinkError> {
         let needed = (data.len() + weights.as_ref().map_or(0, Bytes::len)) as u64;
-        let done = self.part(range.first.0)?.put(range, &data, weights.as_deref());
+        let part = self.part(range.first.0)?;
+        operations::next("write", part.path())?;
+        let done = part.put(range, &data, weights.as_deref());
         done.map_err(|e| self.run.explain(e, needed))
     }
 
@@ -205,13 +245,32 @@ impl Writer {
         let temporary = part.path().to_owned();
         let positions = self.run.announce.positions;
         let common = self.common.as_deref();
+        let kept = (self.run.announce.pipeline.on_gap == OnGap::Skip).then(|| without_gaps(close));
+        let close = kept.as_ref().unwrap_or(close);
         // What is left to be written: a copy of the common weights for each batch, and lists.
         let batches = close.indices.len().div_ceil(self.run.announce.form.batch.max(1) as usize);
         let needed = (batches * common.map_or(0, <[u8]>::len) + 32 * close.indices.len()) as u64;
+        operations::next("close", &temporary)?;
         let (head, bytes) = part
             .close(&self.run.identity, chunk, close, common, positions)
             .map_err(|e| self.run.give_up(&temporary, e, needed))?;
         Ok(ClosedPart { head, temporary, bytes })
+    }
+}
+
+/// Leaves the rows of gaps out (`on_gap = skip`); the list of gaps and why stays.
+fn without_gaps(close: &ChunkClose) -> ChunkClose {
+    let kept = |index: &u64| !close.gaps.contains(index);
+    let rows = close.indices.iter().zip(close.positions.iter().flatten());
+    ChunkClose {
+        indices: close.indices.iter().copied().filter(kept).collect(),
+        positions: close
+            .positions
+            .as_ref()
+            .map(|_| rows.filter(|(index, _)| kept(index)).map(|(_, yx)| *yx).collect()),
+        clear_weights: close.clear_weights.clone(),
+        gaps: Vec::new(),
+        reasons: close.reasons.clone(),
     }
 }
 

@@ -31,7 +31,8 @@ pub(super) fn save_name(save: Save) -> &'static str {
     }
 }
 
-pub(super) fn open(announce: &Announce) -> Result<Open, SinkError> {
+/// Opens the place of a file; `kept`: the lock, where this process holds it already.
+pub(super) fn open(announce: &Announce, kept: Option<&Arc<Lock>>) -> Result<Open, SinkError> {
     let (Some(dfile), Some(save)) = (&announce.dfile, announce.save) else {
         return Err(SinkError::NoFile);
     };
@@ -42,7 +43,16 @@ pub(super) fn open(announce: &Announce) -> Result<Open, SinkError> {
     }
     let wanted = PartNames::new(announce.chunk_format.as_deref())?;
     disk::make_folder_of(&dfile)?;
-    let (lock, previous) = Lock::take(&dfile)?;
+    let (lock, previous) = match kept {
+        Some(lock) => {
+            lock.stands()?;
+            (Arc::clone(lock), lock.previous())
+        }
+        None => {
+            let (lock, previous) = Lock::take(&dfile)?;
+            (Arc::new(lock), previous)
+        }
+    };
     retire::recover(&dfile)?;
     remove_temporary(&dfile)?;
 
@@ -66,7 +76,13 @@ pub(super) fn open(announce: &Announce) -> Result<Open, SinkError> {
         }
         Verdict::Begin => {
             let old = record.as_ref().map(|r| PartNames::new(Some(&r.part_format)));
-            retire::retire(&dfile, &old.unwrap_or_else(|| Ok(names.clone()))?)?;
+            let old = old.unwrap_or_else(|| Ok(names.clone()))?;
+            if record.as_ref().is_some_and(|r| r.save != save_name(Save::Link)) {
+                // Parts that were folded and linger: without their file they would pass for an
+                // unfinished scan.
+                remove_parts(&dfile, &old, 0)?;
+            }
+            retire::retire(&dfile, &old)?;
             None
         }
         Verdict::Replace => {
@@ -75,10 +91,11 @@ pub(super) fn open(announce: &Announce) -> Result<Open, SinkError> {
         }
         Verdict::Resume(identity) => Some(identity),
     };
+    let goes_on = resumed.is_some();
     let (names, identity, published) = match resumed {
         Some(identity) => {
-            let published = whole_parts(&dfile, &names, &identity, announce);
-            remove_parts(&dfile, &names, published.spans.len() as u64)?;
+            let aborted = record.as_ref().is_some_and(|r| r.state == State::Aborted);
+            let published = whole_parts(&dfile, &names, &identity, announce, aborted);
             let left = previous.filter(|p| p.run_id == identity.run_id).map_or(0, |p| p.epoch);
             let epoch = identity.epoch.max(published.epoch).max(left) + 1;
             (names, Identity { epoch, ..identity }, published)
@@ -94,7 +111,15 @@ pub(super) fn open(announce: &Announce) -> Result<Open, SinkError> {
     let run = Arc::new(run);
     let durable = published.durable.clone();
     let mut publisher = Publisher::new(Arc::clone(&run), published);
-    publisher.show()?;
+    if goes_on {
+        // The master first: it names no part that is about to be deleted.
+        if publisher.chunks() == 0 {
+            disk::remove(&run.dfile)?;
+            disk::sync_folder_of(&run.dfile)?;
+        }
+        publisher.show()?;
+        remove_parts(&run.dfile, &run.names, publisher.chunks())?;
+    }
     let writer = Writer { run, durable, common: None, open: BTreeMap::new() };
     Ok(Open::Ready(writer, Box::new(publisher)))
 }
@@ -140,6 +165,16 @@ fn look(
         )
     };
     let same = identity.scan_key == announce.scan_key;
+    if same && record.state == State::Aborted {
+        let there = record.chunks.iter().map(|c| c.first + c.count).max().unwrap_or(0);
+        if announce.num_frames.is_none_or(|n| n > there) {
+            // A folded file cannot be gone on with: it is kept as `.old`.
+            return match save {
+                Save::Link => Found::Unfinished(identity),
+                Save::Append | Save::Merge => Found::Foreign,
+            };
+        }
+    }
     if same && save == Save::Link && !(0..record.chunks.len()).all(whole) {
         // Somebody deleted parts: what is left of them is the beginning of the scan.
         return Found::Unfinished(identity);
@@ -148,19 +183,30 @@ fn look(
 }
 
 /// Collects the parts of the run that are whole, from chunk 0 on.
+///
+/// `aborted`: the last chunk may have ended where the scan was cut short, and is to go on.
 fn whole_parts(
     dfile: &Path,
     names: &PartNames,
     identity: &Identity,
     announce: &Announce,
+    aborted: bool,
 ) -> Published {
     let mut found = Published { durable: IndexSet::new(), ..Published::default() };
+    let per_chunk = u64::from(announce.frames_per_chunk.max(1));
     for chunk in 0.. {
         let path = names.path(dfile, chunk);
         if !part::is_whole(&path, identity.run_id, chunk, &announce.form) {
             break;
         }
         let Some(head) = part::read_head(&path) else { break };
+        let len = match announce.num_frames {
+            Some(n) => per_chunk.min(n.saturating_sub(chunk * per_chunk)),
+            None => per_chunk,
+        };
+        if aborted && head.span.count != len {
+            break;
+        }
         found.add(&head);
     }
     found

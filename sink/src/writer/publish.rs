@@ -1,12 +1,12 @@
 //! Makes parts durable and visible, in order; ends the file.
 
 use super::open::save_name;
-use super::{ClosedPart, Run, disk};
+use super::{ClosedPart, Run, disk, operations};
 use crate::error::SinkError;
 use ptystream_common::codec::Filter;
 use ptystream_common::index::{IndexRange, IndexSet};
-use ptystream_common::message::SinkReport;
-use ptystream_common::params::Save;
+use ptystream_common::message::{Aborted, SinkReport};
+use ptystream_common::params::{OnGap, Save};
 use ptystream_common::ptyd::master::{self, Content};
 use ptystream_common::ptyd::record::{ChunkSpan, PartHead, Record, State};
 use ptystream_common::value::Value;
@@ -36,12 +36,24 @@ impl Published {
 /// How a scan ended.
 #[derive(Clone, Debug, Default)]
 pub struct Finish {
-    /// Frames of the file; what `meta/num_frames` becomes.
+    /// Scan points; what `meta/num_frames` becomes, less those that `on_gap = skip` left out.
     pub num_frames: u64,
+    /// Why the scan ended before its announced number of frames, if it did.
+    pub aborted: Option<Aborted>,
     /// Gaps that are in no chunk; those of chunks are known.
     pub gaps: Vec<(IndexRange, String)>,
     /// What to say; the publisher fills in file, chunks, gaps, run and epoch.
     pub report: SinkReport,
+}
+
+/// What the master says of the scan's end.
+#[derive(Clone, Copy, Debug, Default)]
+struct Ending<'a> {
+    has_come: bool,
+    aborted: Option<&'a Aborted>,
+    /// Gaps that are in no chunk.
+    gaps: &'a [(IndexRange, String)],
+    report: &'a str,
 }
 
 /// A file that is complete.
@@ -71,7 +83,7 @@ impl Linger {
     /// # Errors
     /// [`SinkError::File`] if a part cannot be deleted.
     pub fn clear(self) -> Result<(), SinkError> {
-        self.parts.iter().try_for_each(|part| disk::remove(part))?;
+        self.parts.iter().rev().try_for_each(|part| disk::remove(part))?;
         self.run.lock.forget()
     }
 }
@@ -151,7 +163,7 @@ impl Publisher {
             return Ok(());
         }
         let num_frames = self.run.announce.num_frames;
-        self.replace_with_links(num_frames, State::Writing, &[], "")?;
+        self.replace_with_links(num_frames, &Ending::default())?;
         self.shown = Some(chunks);
         Ok(())
     }
@@ -159,14 +171,12 @@ impl Publisher {
     fn replace_with_links(
         &self,
         num_frames: Option<u64>,
-        state: State,
-        gaps: &[(IndexRange, String)],
-        report: &str,
+        ending: &Ending<'_>,
     ) -> Result<(), SinkError> {
         let here = disk::name_of(&self.run.dfile);
         let links: Vec<String> =
             (0..self.chunks()).map(|chunk| self.run.names.name(&here, chunk)).collect();
-        self.replace("master", num_frames, state, gaps, report, |path, content| {
+        self.replace("master", num_frames, ending, |path, content| {
             master::write_links(path, content, &links)
         })
     }
@@ -176,22 +186,21 @@ impl Publisher {
         &self,
         what: &str,
         num_frames: Option<u64>,
-        state: State,
-        gaps: &[(IndexRange, String)],
-        report: &str,
+        ending: &Ending<'_>,
         write: impl FnOnce(
             &std::path::Path,
             &Content<'_>,
         ) -> Result<(), ptystream_common::ptyd::PtydError>,
     ) -> Result<(), SinkError> {
         let run = &*self.run;
-        let record = self.record(state, gaps, report);
+        let record = self.record(ending);
         let num_frames = num_frames.map_or(Value::None, |n| Value::Int(n as i64));
         let meta = with(&run.announce.meta, "num_frames", Some(num_frames));
         let scan = run.announce.positions_scan.clone().map(Value::Array);
         let info = with(&run.announce.info, "positions_scan", scan);
         let content = Content { meta: &meta, info: &info, record: &record };
         let temp = disk::temporary(&run.dfile, what);
+        operations::next("write", &temp)?;
         write(&temp, &content).map_err(|e| {
             let needed = disk::size(&temp).max(run.announce.form.frame_bytes());
             run.give_up(&temp, e, needed)
@@ -202,15 +211,20 @@ impl Publisher {
         disk::sync_folder_of(&run.dfile)
     }
 
-    fn record(&self, state: State, gaps: &[(IndexRange, String)], report: &str) -> Record {
+    fn record(&self, ending: &Ending<'_>) -> Record {
         let run = &*self.run;
         let form = &run.announce.form;
-        let mut all: Vec<_> = self.published.gaps.iter().chain(gaps).cloned().collect();
+        let mut all: Vec<_> = self.published.gaps.iter().chain(ending.gaps).cloned().collect();
         all.sort();
         all.dedup();
         Record {
             identity: run.identity.clone(),
-            state,
+            state: match (ending.has_come, ending.aborted) {
+                (false, _) => State::Writing,
+                (true, None) => State::Complete,
+                (true, Some(_)) => State::Aborted,
+            },
+            aborted: ending.aborted.map(|a| a.reason.clone()),
             save: save_name(run.save).to_owned(),
             part_format: run.names.format().to_owned(),
             gaps: all,
@@ -219,7 +233,7 @@ impl Publisher {
                 format!("data: {}", describe(&form.data_filters)),
                 format!("weights: {}", describe(&form.weights_filters)),
             ],
-            report: report.to_owned(),
+            report: ending.report.to_owned(),
         }
     }
 
@@ -240,14 +254,25 @@ impl Publisher {
             chunks: if run.save == Save::Merge { 1 } else { self.chunks() },
             run_id: run.identity.run_id,
             epoch: run.identity.epoch,
+            aborted: end.aborted.clone(),
             ..end.report.clone()
         };
-        report.gaps = self.record(State::Complete, &end.gaps, "").gaps;
+        let mut ending = Ending {
+            has_come: true,
+            aborted: end.aborted.as_ref(),
+            gaps: &end.gaps,
+            ..Ending::default()
+        };
+        report.gaps = self.record(&ending).gaps;
         let json = serde_json::to_string(&report).unwrap_or_default();
-        let num_frames = Some(end.num_frames);
+        ending.report = &json;
+        let num_frames = Some(match run.announce.pipeline.on_gap {
+            OnGap::Skip => self.published.spans.iter().map(|s| s.rows).sum(),
+            OnGap::Fill | OnGap::Fail => end.num_frames,
+        });
         let parts: Vec<PathBuf> = (0..self.chunks()).map(|chunk| run.part(chunk)).collect();
         if run.save == Save::Link {
-            self.replace_with_links(num_frames, State::Complete, &end.gaps, &json)?;
+            self.replace_with_links(num_frames, &ending)?;
             run.lock.forget()?;
             return Ok(Finished { report, linger: None });
         }
@@ -261,7 +286,7 @@ impl Publisher {
             };
             self.published.spans = vec![spans];
         }
-        self.replace("fold", num_frames, State::Complete, &end.gaps, &json, |path, content| {
+        self.replace("fold", num_frames, &ending, |path, content| {
             let announce = &run.announce;
             match run.save {
                 Save::Merge => {

@@ -15,6 +15,7 @@
 
 use super::disk;
 use super::names::PartNames;
+use super::operations;
 use crate::error::SinkError;
 use ptystream_common::ptyd::master;
 use std::path::{Path, PathBuf};
@@ -60,10 +61,11 @@ pub(crate) fn retire(dfile: &Path, names: &PartNames) -> Result<(), SinkError> {
     let targets: Vec<(String, String)> =
         moves.iter().map(|(chunk, (_, new))| (chunk.clone(), new.clone())).collect();
     let copy = rewritten(dfile);
+    operations::next("write", &copy)?;
     master::relink(dfile, &copy, &targets)?;
     disk::sync_file(&copy)?;
     let journal = last_first(&moves);
-    disk::write_whole(&journal_of(dfile), &journal)?;
+    disk::write_whole(dfile, &journal_of(dfile), &journal)?;
     replay(dfile, &journal)
 }
 
