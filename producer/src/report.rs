@@ -1,7 +1,7 @@
 //! What the producer says while a scan runs, and at its end.
 
 use crate::dispatch::Counts;
-use ptystream_common::message::SinkReport;
+use ptystream_common::message::{Aborted, SinkReport};
 
 /// How far a scan has come.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +27,8 @@ pub struct ProducerReport {
     pub sink: SinkReport,
     /// Tickets handed out, and again.
     pub counts: Counts,
+    /// Why the scan ended before its announced number of frames, if it did.
+    pub aborted: Option<Aborted>,
     /// Things that a user should know.
     pub warnings: Vec<String>,
     /// Where energy, distance, psize and centre came from: name, value, origin.
