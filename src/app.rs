@@ -21,6 +21,7 @@ const OK: u8 = 0;
 const DIFFERENT: u8 = 1;
 const USAGE: u8 = 2;
 const GAPS: u8 = 5;
+const ABORTED: u8 = Kind::Aborted.exit_code();
 
 /// Runs the whole command line over the sources of `registry`.
 pub fn main_with(registry: Registry) -> ExitCode {
@@ -203,7 +204,11 @@ fn scan(
             Failure::new(Kind::Output, format!("cannot write the report {}: {e}", path.display()))
         })?;
     }
-    Ok(if report.has_gaps() && !gaps_ok { GAPS } else { OK })
+    Ok(match report.has_gaps() {
+        _ if report.aborted.is_some() => ABORTED,
+        true if !gaps_ok => GAPS,
+        _ => OK,
+    })
 }
 
 /// Prints a result; a reader that has gone away (`| head`) is no error.

@@ -30,6 +30,8 @@ pub struct Report {
     pub elapsed_secs: f64,
     /// Where energy, distance, psize and centre came from: name, value, origin.
     pub origins: Vec<(String, String, String)>,
+    /// Why the scan ended before its announced number of frames, if it did.
+    pub aborted: Option<ptystream_common::message::Aborted>,
     /// Things that a user should know.
     pub warnings: Vec<String>,
 }
@@ -46,6 +48,7 @@ impl From<ProducerReport> for Report {
             frames_per_sec: fresh as f64 / p.elapsed_secs.max(1e-9),
             elapsed_secs: p.elapsed_secs,
             origins: p.origins,
+            aborted: p.aborted.or_else(|| p.sink.aborted.clone()),
             warnings: p.warnings,
             sink: p.sink,
         }
@@ -83,6 +86,9 @@ impl Report {
         if s.already_complete {
             line("state", "complete already: nothing to do (--force prepares it again)".into());
             return out;
+        }
+        if let Some(aborted) = &self.aborted {
+            line("aborted", aborted.reason.clone());
         }
         let resumed = match s.resumed {
             0 => String::new(),

@@ -3,6 +3,7 @@
 //! The producer calls all hooks; a worker opens the same source by name and calls only
 //! [`Source::load`] and [`Source::correct`], when `load_parallel` says that workers read.
 
+use crate::dtype::Dtype;
 use crate::error::Failure;
 use crate::frame::{Array, FrameForm, Loaded};
 use crate::index::Index;
@@ -57,6 +58,20 @@ pub enum SourceError {
         #[source]
         source: Option<Box<dyn std::error::Error + Send + Sync>>,
     },
+    /// The scan point's frame was there, and is not any more.
+    #[error("frame {index} has passed: the source keeps frames for a while only")]
+    Passed {
+        /// Which one.
+        index: Index,
+    },
+    /// The scan was ended from outside, such as by disarming the detector.
+    #[error("interrupted after {frames} frames: {reason}")]
+    Interrupted {
+        /// How many frames there are, from index 0 on; no more will come.
+        frames: u64,
+        /// Who or what ended it.
+        reason: String,
+    },
     /// A parameter of the source is wrong.
     #[error("data.{key}: {text}")]
     Param {
@@ -83,6 +98,7 @@ impl From<&SourceError> for Failure {
     fn from(error: &SourceError) -> Self {
         let kind = match error {
             SourceError::Param { .. } => crate::error::Kind::Config,
+            SourceError::Interrupted { .. } => crate::error::Kind::Aborted,
             _ => crate::error::Kind::Input,
         };
         Self::new(kind, crate::error::chain(error))
@@ -96,6 +112,15 @@ pub struct Check {
     pub accessible: usize,
     /// `Some(true)`: no more will come. `None`: decided by `num_frames`.
     pub end_of_scan: Option<bool>,
+}
+
+/// What comes with each frame beside its pixels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WithFrames {
+    /// Whether each has its position.
+    pub position: bool,
+    /// Type of the weights, where each has its own.
+    pub weights: Option<Dtype>,
 }
 
 /// Arrays and scalars that belong to the whole scan.
@@ -141,7 +166,11 @@ pub trait Source: Send {
 
     /// Tells how many frames there are to read from `start` on, at most `frames`.
     ///
-    /// `num_frames`: the scan's length as far as it is known.
+    /// `num_frames`: the scan's length as far as it is known. A live source counts all frames that
+    /// have come, also those that it has no more.
+    ///
+    /// # Errors
+    /// [`SourceError::Interrupted`], at each call from then on, once the scan was ended from outside.
     fn check(
         &mut self,
         frames: usize,
@@ -178,6 +207,21 @@ pub trait Source: Send {
     /// Returns what identifies the data (names, sizes, modification times, shapes); two equal
     /// lists mean the same scan.
     fn identity(&mut self) -> Result<Vec<(String, String)>, SourceError>;
+
+    /// Tells whether frames come at their own time and can be had for a while only.
+    ///
+    /// The producer then reads all frames itself, in their order and as soon as they are there, and
+    /// keeps each until it is durable; one that is asked for too late is [`SourceError::Passed`].
+    fn is_live(&self) -> bool {
+        false
+    }
+
+    /// Returns what comes with each frame beside its pixels; `None`: it is to be seen on the first.
+    ///
+    /// A live source has to say it: nobody can wait for its first frame before the scan begins.
+    fn with_frames(&mut self) -> Result<Option<WithFrames>, SourceError> {
+        Ok(None)
+    }
 
     /// Returns things that a user should know though they are no errors.
     fn warnings(&mut self) -> Vec<String> {

@@ -8,17 +8,21 @@
 //! | [`peers`] | who is connected, and whose messages count |
 //! | [`measure`] | the automatic centre out of what workers measured |
 //! | [`read`] | the thread that reads frames where the producer sends pixels |
+//! | `live` | the same for a live source: takes every frame as it comes |
+//! | [`retain`] | the frames of a live source, kept until they are durable: memory and spool |
 //! | [`report`] | what is said while a scan runs, and at its end |
 //! | [`source`] | where raw frames and positions come from |
 //! | [`error`] | what can go wrong |
 
 pub mod dispatch;
 pub mod error;
+mod live;
 pub mod measure;
 pub mod peers;
 mod phase;
 pub mod read;
 pub mod report;
+pub mod retain;
 pub mod run;
 pub mod scan;
 pub mod source;

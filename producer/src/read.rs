@@ -1,22 +1,37 @@
 //! The thread that owns the source: looks how far it has come and, where the producer sends
 //! pixels, reads them and sends them on their way: each thread that a frame passes wakes another.
+//! A live source has its own manner: [`crate::live`].
 
+use crate::live::Live;
+use crate::retain::Retention;
 use bytes::{Bytes, BytesMut};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use ptystream_common::codec::Encoding;
 use ptystream_common::error::{Failure, Kind};
+use ptystream_common::frame::Loaded;
 use ptystream_common::index::{Index, IndexRange};
 use ptystream_common::link::{HubSend, PeerId};
 use ptystream_common::message::{Body, Message, PixelsHead, Stamp, Ticket};
-use ptystream_common::source::{Check, Common, Source, load_each};
+use ptystream_common::source::{Check, Common, Source, SourceError, load_each};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 /// What the thread is asked.
 #[derive(Debug)]
-enum Job {
-    Check { start: u64, num_frames: Option<u64> },
-    Read { worker: PeerId, stamp: Stamp, ticket: Ticket },
+pub(crate) enum Job {
+    Check {
+        start: u64,
+        num_frames: Option<u64>,
+    },
+    Read {
+        worker: PeerId,
+        stamp: Stamp,
+        ticket: Ticket,
+    },
+    /// Every index below is durable.
+    Durable(u64),
+    /// The scan is done: nothing has to be kept.
+    Finish,
 }
 
 /// What the thread answers.
@@ -38,6 +53,18 @@ pub enum Done {
         /// The batch that they belong to.
         range: IndexRange,
     },
+    /// Frames that a live source has let go, or that had no room.
+    Lost {
+        /// Each with the reason.
+        frames: Vec<(Index, String)>,
+    },
+    /// The scan was ended from outside; no more frames will come.
+    Interrupted {
+        /// Indices below this have come.
+        available: u64,
+        /// Who or what ended it.
+        reason: String,
+    },
     /// The source as a whole cannot be read.
     Broken(Failure),
 }
@@ -48,10 +75,11 @@ pub struct Reader {
     /// Its answers.
     pub done: Receiver<Done>,
     thread: JoinHandle<()>,
+    is_live: bool,
 }
 
 impl Reader {
-    /// Starts the thread.
+    /// Starts the thread; `retention` keeps the frames of a live source.
     ///
     /// # Errors
     /// If the operating system gives no thread.
@@ -59,19 +87,30 @@ impl Reader {
         mut source: Box<dyn Source>,
         common: Common,
         tx: Arc<dyn HubSend>,
+        retention: Option<Retention>,
+        num_frames: Option<u64>,
     ) -> Result<Self, Failure> {
         let (jobs, inbox) = unbounded::<Job>();
         let (out, done) = unbounded();
+        let is_live = retention.is_some();
         let thread = std::thread::Builder::new().name("read".into()).spawn(move || {
+            if let Some(retention) = retention {
+                Live::new(source, common, retention, num_frames).run(&inbox, &out, tx.as_ref());
+                return;
+            }
             for job in inbox {
                 let answer = match job {
                     Job::Check { start, num_frames } => {
                         let n = num_frames.map(|n| n as usize);
                         match source.check(usize::MAX, start as usize, n) {
                             Ok(check) => Done::Checked { start, check },
+                            Err(SourceError::Interrupted { frames, reason }) => {
+                                Done::Interrupted { available: frames, reason }
+                            }
                             Err(error) => Done::Broken(Failure::from(&error)),
                         }
                     }
+                    Job::Durable(_) | Job::Finish => continue,
                     Job::Read { worker, stamp, mut ticket } => {
                         match read(source.as_mut(), &common, &ticket) {
                             Ok((head, parts)) => {
@@ -93,7 +132,7 @@ impl Reader {
         });
         let thread = thread
             .map_err(|e| Failure::new(Kind::Aborted, format!("cannot start a thread: {e}")))?;
-        Ok(Self { jobs, done, thread })
+        Ok(Self { jobs, done, thread, is_live })
     }
 
     /// Asks how far the source has come from `start` on.
@@ -106,8 +145,20 @@ impl Reader {
         self.jobs.send(Job::Read { worker, stamp, ticket }).is_ok()
     }
 
+    /// Every index below `watermark` is durable and need not be kept.
+    pub fn durable(&self, watermark: u64) {
+        if self.is_live && self.jobs.send(Job::Durable(watermark)).is_err() {
+            tracing::debug!("the reading thread has ended");
+        }
+    }
+
     /// Ends the thread and waits for it; `false` if it panicked.
-    pub fn join(self) -> bool {
+    ///
+    /// `finished`: whether the scan is done, so that the spool can go.
+    pub fn join(self, finished: bool) -> bool {
+        if finished && self.is_live && self.jobs.send(Job::Finish).is_err() {
+            tracing::debug!("the reading thread has ended");
+        }
         drop(self.jobs);
         drop(self.done);
         self.thread.join().is_ok()
@@ -121,9 +172,14 @@ type Failed = Vec<(Index, Failure)>;
 
 /// Reads a ticket's frames.
 fn read(source: &mut dyn Source, common: &Common, ticket: &Ticket) -> Result<Pixels, Failed> {
+    let wanted: Vec<Index> = ticket.range.iter().filter(|i| !ticket.gaps.contains(i)).collect();
+    Ok(pack(ticket, load_each(source, common, &wanted)?))
+}
+
+/// Lays a ticket's frames into parts.
+pub(crate) fn pack(ticket: &Ticket, loaded: Vec<Loaded>) -> Pixels {
     let Ticket { range, gaps, .. } = ticket;
-    let wanted: Vec<Index> = range.iter().filter(|i| !gaps.contains(i)).collect();
-    let loaded = load_each(source, common, &wanted)?;
+    let wanted = range.iter().filter(|i| !gaps.contains(i)).count();
     let mut frames = Vec::with_capacity(range.count as usize);
     let mut pixels = Vec::new();
     let mut weights = BytesMut::new();
@@ -151,7 +207,7 @@ fn read(source: &mut dyn Source, common: &Common, ticket: &Ticket) -> Result<Pix
     if form.is_some() {
         parts.push(weights.freeze());
     }
-    let complete = !positions.is_empty() && positions.len() == wanted.len();
+    let complete = !positions.is_empty() && positions.len() == wanted;
     let positions = complete.then(|| {
         let mut given = positions.into_iter();
         range
@@ -162,5 +218,5 @@ fn read(source: &mut dyn Source, common: &Common, ticket: &Ticket) -> Result<Pix
             })
             .collect()
     });
-    Ok((PixelsHead { frames, positions, weights: form, checksums: None }, parts))
+    (PixelsHead { frames, positions, weights: form, checksums: None }, parts)
 }

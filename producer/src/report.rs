@@ -1,7 +1,7 @@
 //! What the producer says while a scan runs, and at its end.
 
 use crate::dispatch::{Counts, Tally};
-use ptystream_common::message::SinkReport;
+use ptystream_common::message::{Aborted, SinkReport};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
@@ -31,6 +31,8 @@ pub struct ProducerReport {
     pub counts: Counts,
     /// And of those of each worker, by its name.
     pub workers: BTreeMap<String, Tally>,
+    /// Why the scan ended before its announced number of frames, if it did.
+    pub aborted: Option<Aborted>,
     /// Things that a user should know.
     pub warnings: Vec<String>,
     /// Where energy, distance, psize and centre came from: name, value, origin.

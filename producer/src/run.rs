@@ -6,6 +6,8 @@
 //! 4. The dispatcher hands out tickets within the sink's horizon until every index is durable.
 //! 5. The sink has finished; workers are told, all say goodbye.
 
+mod ending;
+
 use crate::dispatch::{Action, Cut, Dispatcher};
 use crate::error::ProducerError;
 use crate::measure::Centers;
@@ -19,7 +21,7 @@ use crossbeam_channel::select;
 use ptystream_common::error::{Failure, Kind};
 use ptystream_common::index::{Index, IndexRange, IndexSet};
 use ptystream_common::link::{Hub, HubEvent, PeerId};
-use ptystream_common::message::{Body, Message, Role, SinkReport, Stamp, Task, Ticket};
+use ptystream_common::message::{Aborted, Body, Message, Role, SinkReport, Stamp, Task, Ticket};
 use ptystream_common::params::{OnGap, PipelineParams};
 use ptystream_common::shutdown::Shutdown;
 use std::collections::BTreeMap;
@@ -42,6 +44,10 @@ struct Producer<'a> {
     /// Why the sink writes nothing at the moment.
     paused: Option<String>,
     gaps: BTreeMap<u64, String>,
+    /// Why the scan ends before its announced number of frames, if it does.
+    aborted: Option<Aborted>,
+    /// Where the file is to stay unfinished: how many frames came, and what is said in the end.
+    kept: Option<(u64, Failure)>,
     announced_end: bool,
     start: Instant,
     waits: Waits,
@@ -72,7 +78,8 @@ pub fn run(
     let source = scan.source.take().ok_or_else(|| {
         Failure::new(Kind::Config, "the scan's source has been taken by another run")
     })?;
-    let reader = Reader::start(source, scan.common(), hub.tx.clone())?;
+    let kept = scan.retention()?;
+    let reader = Reader::start(source, scan.common(), hub.tx.clone(), kept, scan.num_frames)?;
     let measuring = scan.needs_center();
     if !scan.plan.workers_read {
         tracing::info!(
@@ -93,6 +100,8 @@ pub fn run(
         workers: Roster::default(),
         paused: None,
         gaps: BTreeMap::new(),
+        aborted: None,
+        kept: None,
         announced_end: false,
         start: now,
         waits: Waits::new(pipeline.peer_timeout_secs),
@@ -188,6 +197,7 @@ impl Producer<'_> {
                 self.on_opened(stamp, horizon, &durable)?;
             }
             Body::State { watermark, accepted } if self.workers.is_current(stamp) => {
+                self.reader.durable(watermark);
                 let actions = self.dispatcher.state(watermark, &accepted);
                 self.act(actions)?;
             }
@@ -388,7 +398,7 @@ impl Producer<'_> {
             && let (Some(sink), Some(expected)) = (self.sink, self.scan.num_frames)
         {
             let gaps = self.dispatcher.gaps().clone();
-            self.send(sink, Body::EndOfScan { expected, gaps, aborted: None });
+            self.send(sink, Body::EndOfScan { expected, gaps, aborted: self.aborted.clone() });
             self.announced_end = true;
         }
         if new_gaps { self.measured() } else { Ok(()) }
@@ -424,22 +434,15 @@ impl Producer<'_> {
                     ));
                 }
                 let available = start.saturating_add(check.accessible as u64);
-                if check.end_of_scan == Some(true) {
-                    self.source_ended = true;
-                    if !matches!(self.phase, Phase::Measuring(_)) {
-                        self.warnings.extend(self.scan.ends_at(available));
-                    }
-                }
-                let length = match self.phase {
-                    Phase::Measuring(_) => None,
-                    _ => self.scan.num_frames.filter(|_| self.source_ended),
-                };
-                if self.scan.num_frames.is_some_and(|n| available >= n) {
-                    self.source_ended = true;
-                }
-                let actions = self.dispatcher.source_has(available, length);
-                self.act(actions)
+                self.source_ended |= check.end_of_scan == Some(true);
+                self.came(available, None)
             }
+            Done::Interrupted { available, reason } => {
+                self.check_pending = false;
+                self.source_ended = true;
+                self.came(available, Some(&reason))
+            }
+            Done::Lost { frames } => self.on_lost(frames),
             Done::Unsent(worker) => {
                 self.dispatcher.unsent(worker);
                 Ok(())
@@ -474,6 +477,7 @@ impl Producer<'_> {
     }
 
     fn on_time(&mut self) -> Result<(), Failure> {
+        self.end_unfinished()?;
         if self.checked.elapsed() >= POLL_SOURCE {
             self.ask_source();
         }
@@ -532,7 +536,7 @@ impl Producer<'_> {
                 Ok(_) => Body::EndOfScan {
                     expected,
                     gaps: self.dispatcher.gaps().clone(),
-                    aborted: None,
+                    aborted: self.aborted.clone(),
                 },
                 Err(failure) => Body::Stop(failure.clone()),
             };
@@ -549,13 +553,14 @@ impl Producer<'_> {
             );
         });
         self.hub.tx.close();
-        if !self.reader.join() {
+        if !self.reader.join(result.is_ok()) {
             tracing::error!("the producer's reading thread panicked");
         }
         Ok(ProducerReport {
             sink: result?,
             counts: self.dispatcher.counts(),
             workers: self.dispatcher.by_worker().clone(),
+            aborted: self.aborted,
             warnings: self.warnings,
             origins: self.origins,
             elapsed_secs: self.start.elapsed().as_secs_f64(),

@@ -3,19 +3,23 @@
 //! Everything that can be wrong is found here: files, shapes, positions, geometry, memory. What
 //! workers and sink need to know of the scan is put together here too.
 
+mod points;
+
 use crate::dispatch::Cut;
 use crate::error::ProducerError;
+use crate::retain::{Frames, Retention};
 use bytes::Bytes;
+use points::{Positions, choose_positions, count_frames, first_frame};
 use ptystream_common::dtype::Dtype;
+use ptystream_common::error::Failure;
 use ptystream_common::form::{default_batch, prepared_form};
 use ptystream_common::frame::{Array, FrameForm};
 use ptystream_common::geometry::{Geometry, needs_auto_center};
-use ptystream_common::index::Index;
 use ptystream_common::message::{
     Announce, ArrayHead, Body, Message, PreparePlan, PreparedForm, Stamp, WeightsFrom,
 };
 use ptystream_common::params::{Compat, DataParams, Follow, LoadParallel, OnGap, PipelineParams};
-use ptystream_common::source::{Common, Recorded, Registry, Source, SourceSpec};
+use ptystream_common::source::{Common, Recorded, Registry, Source, SourceSpec, WithFrames};
 use ptystream_common::value::{NumArray, Value};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -28,9 +32,6 @@ const FRAMES_PER_CHUNK: u64 = 40;
 
 /// How long tickets of a worker that said goodbye may take to be accepted.
 const ORPHAN_GRACE: Duration = Duration::from_secs(5);
-
-/// How many frames are tried before the scan is given up as unreadable.
-const FIRST_FRAMES: u64 = 10;
 
 /// A scan that can be handed out.
 pub struct Scan {
@@ -48,18 +49,12 @@ pub struct Scan {
     pipeline: PipelineParams,
     positions: Option<Positions>,
     positions_with_frames: bool,
+    live: bool,
     recorded: Recorded,
     identity: Vec<(String, String)>,
     weight: Option<(Dtype, [usize; 2])>,
     /// Parameters on which the prepared bytes do not depend.
     without_effect: Vec<&'static str>,
-}
-
-/// Positions of all scan points, (y, x) in metres.
-struct Positions {
-    dtype: Dtype,
-    yx: Vec<[f64; 2]>,
-    theory: bool,
 }
 
 impl Scan {
@@ -102,8 +97,22 @@ impl Scan {
                 "the scan has no frames: look at data.num_frames and the positions".into(),
             ));
         }
-        let first = first_frame(source.as_mut(), num_frames)?;
-        let positions_with_frames = first.position.is_some();
+        let live = source.is_live();
+        let with_frames = match (source.with_frames()?, live) {
+            (Some(told), _) => told,
+            (None, false) => {
+                let first = first_frame(source.as_mut(), num_frames)?;
+                let weights = first.weights.map(|w| w.dtype);
+                WithFrames { position: first.position.is_some(), weights }
+            }
+            (None, true) => {
+                return Err(ProducerError::Config(format!(
+                    "the live source '{}' does not tell what comes with its frames",
+                    data.name
+                )));
+            }
+        };
+        let positions_with_frames = with_frames.position;
         if positions.is_none() && !positions_with_frames && pipeline.compat == Compat::None {
             return Err(ProducerError::Config(format!(
                 "the source '{}' has no positions, and without them ptypy cannot read the file; \
@@ -120,8 +129,8 @@ impl Scan {
             ))),
         };
         let weight_form = weight.as_ref().map(weight_of).transpose()?;
-        let weights = match (&first.weights, weight_form) {
-            (Some(own), _) => WeightsFrom::Frame(own.dtype),
+        let weights = match (with_frames.weights, weight_form) {
+            (Some(dtype), _) => WeightsFrom::Frame(dtype),
             (None, Some((dtype, _))) => WeightsFrom::Scan(dtype),
             (None, None) => WeightsFrom::Ones,
         };
@@ -130,7 +139,16 @@ impl Scan {
             arrays.push((ArrayHead { name, dtype: a.dtype, shape: a.shape }, a.data));
         };
         let corrected = common.dark.is_some() || common.flat.is_some();
-        let load_common = matches!(data.load_parallel, LoadParallel::Common | LoadParallel::All);
+        // Nobody but the producer sees the frames of a live source.
+        let load_parallel = if live { LoadParallel::Producer } else { data.load_parallel };
+        if live && data.load_parallel != LoadParallel::Producer && data.is_given("load_parallel") {
+            warnings.push(
+                "data.load_parallel counts as None: the source is live, so that only the producer \
+                 can read its frames"
+                    .to_owned(),
+            );
+        }
+        let load_common = matches!(load_parallel, LoadParallel::Common | LoadParallel::All);
         for (name, array) in [("dark", common.dark), ("flat", common.flat), ("weight", weight)] {
             if let Some(array) = array {
                 add(name.to_owned(), array);
@@ -139,7 +157,7 @@ impl Scan {
         for (name, array) in common.other {
             add(format!("common.{name}"), array);
         }
-        let workers_read = data.load_parallel.workers_read();
+        let workers_read = load_parallel.workers_read();
         let plan = PreparePlan {
             frame,
             geometry: None,
@@ -170,6 +188,7 @@ impl Scan {
             pipeline: pipeline.clone(),
             positions,
             positions_with_frames,
+            live,
             weight: weight_form,
             without_effect: registry
                 .find(&data.name)
@@ -218,7 +237,9 @@ impl Scan {
             true => usize::MAX,
             false => {
                 let bytes = self.plan.frame.bytes() as u64 * u64::from(batch);
-                (pipeline.producer_memory_bytes / bytes.max(1)).max(1) as usize
+                // The other half is for the frames that are kept.
+                let budget = pipeline.producer_memory_bytes / if self.live { 2 } else { 1 };
+                (budget / bytes.max(1)).max(1) as usize
             }
         };
         let frames_per_chunk = self.plan.frames_per_chunk;
@@ -245,19 +266,29 @@ impl Scan {
         common
     }
 
-    /// The source has ended with so many frames; returns a warning if more were announced.
-    pub fn ends_at(&mut self, available: u64) -> Option<String> {
-        let announced = self.num_frames.replace(available)?;
-        self.num_frames = Some(announced.min(available));
-        (announced > available).then(|| {
-            let warning = format!(
-                "the source ended after {available} of {announced} frames: the file has {available}"
-            );
-            tracing::warn!("{warning}");
-            // Announced to the sink from here, should that not have happened yet.
-            self.warnings.push(warning.clone());
-            warning
-        })
+    /// Returns room for the frames of a live source; `None` for one that can be read again.
+    ///
+    /// # Errors
+    /// If there is too little, or the spool cannot be used.
+    pub fn retention(&self) -> Result<Option<Retention>, Failure> {
+        let FrameForm { shape: [rows, cols], .. } = self.plan.frame;
+        let weights = match self.plan.weights {
+            WeightsFrom::Frame(dtype) => rows * cols * dtype.size(),
+            WeightsFrom::Ones | WeightsFrom::Scan(_) => 0,
+        };
+        let frames = Frames {
+            scan_key: hash(&self.key_parts()),
+            dfile: self.data.dfile.clone(),
+            bytes: (self.plan.frame.bytes() + weights) as u64,
+            least: u64::from(self.plan.frames_per_chunk),
+        };
+        self.live.then(|| Retention::open(&frames, &self.pipeline)).transpose()
+    }
+
+    /// Adds a warning; the sink hears it too, should the scan not have been announced yet.
+    pub fn warn(&mut self, text: String) {
+        tracing::warn!("{text}");
+        self.warnings.push(text);
     }
 
     /// Makes the message from which workers learn how to prepare.
@@ -500,99 +531,4 @@ fn hash(parts: &BTreeMap<String, String>) -> String {
         text.push('\0');
     }
     format!("{:032x}", ptystream_common::checksum::digest(text.as_bytes()))
-}
-
-/// Theory before recorded positions; both checked.
-fn choose_positions(
-    data: &DataParams,
-    scan: Option<Array>,
-    compat: Compat,
-) -> Result<Option<Positions>, ProducerError> {
-    let from = |shape: &[usize], dtype, items: Vec<f64>, theory: bool| {
-        let name = if theory { "data.positions_theory" } else { "the source's positions" };
-        if shape.len() != 2 || shape[1] != 2 {
-            return Err(ProducerError::Config(format!(
-                "{name} have the shape {shape:?}; they must be (number of frames, 2), each (y, x)"
-            )));
-        }
-        let yx: Vec<[f64; 2]> = items.chunks_exact(2).map(|p| [p[0], p[1]]).collect();
-        if compat == Compat::None
-            && let Some(bad) = yx.iter().position(|p| !p[0].is_finite() || !p[1].is_finite())
-        {
-            return Err(ProducerError::Config(format!(
-                "{name} hold {:?} at index {bad}; correct that line or end the scan before it \
-                 with data.num_frames = {bad}",
-                yx[bad]
-            )));
-        }
-        Ok(Some(Positions { dtype, yx, theory }))
-    };
-    if let Some(theory) = &data.positions_theory {
-        return from(&theory.shape, theory.dtype, theory.items.clone(), true);
-    }
-    match scan {
-        Some(array) => from(&array.shape, array.dtype, array.to_f64(), false),
-        None => Ok(None),
-    }
-}
-
-/// ptypy's rule for the number of scan points (PtyScan.initialize), and what the source can give.
-fn count_frames(
-    data: &DataParams,
-    positions: Option<&Positions>,
-    held: Option<u64>,
-    warnings: &mut Vec<String>,
-) -> Result<Option<u64>, ProducerError> {
-    let count = match positions {
-        Some(p) if p.theory => Some(p.yx.len() as u64),
-        Some(p) => {
-            let there = p.yx.len() as u64;
-            match data.num_frames {
-                Some(wanted) if wanted > there => {
-                    warnings.push(format!(
-                        "data.num_frames = {wanted}, but there are {there} positions: \
-                         {there} frames are prepared"
-                    ));
-                    Some(there)
-                }
-                Some(wanted) => Some(wanted),
-                None => Some(there),
-            }
-        }
-        None => data.num_frames.or(held),
-    };
-    match (count, held) {
-        (Some(count), Some(held)) if held < count => Err(ProducerError::Config(format!(
-            "the scan has {count} points, but the source holds {held} frames; to prepare those, \
-             set data.num_frames = {held}"
-        ))),
-        (Some(count), Some(held)) if held > count && data.num_frames.is_none() => {
-            warnings.push(format!(
-                "the source holds {held} frames, the scan has {count} points: the last {} frames \
-                 are left out",
-                held - count
-            ));
-            Ok(Some(count))
-        }
-        _ => Ok(count),
-    }
-}
-
-/// Loads the first frame that can be had: what comes with frames is seen on it.
-fn first_frame(
-    source: &mut dyn Source,
-    num_frames: Option<u64>,
-) -> Result<ptystream_common::frame::Loaded, ProducerError> {
-    let mut last = None;
-    for index in 0..num_frames.unwrap_or(1).min(FIRST_FRAMES) {
-        match source.load(&[Index(index)]) {
-            Ok(mut loaded) if !loaded.is_empty() => return Ok(loaded.swap_remove(0)),
-            Ok(_) => {}
-            Err(error) => last = last.or(Some(error)),
-        }
-    }
-    Err(last.map_or_else(
-        || ProducerError::Config("the source gave no frame for the first indices".into()),
-        ProducerError::from,
-    ))
 }

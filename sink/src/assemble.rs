@@ -240,11 +240,6 @@ impl Assembler {
         &self.accepted
     }
 
-    /// Indices on disk and visible.
-    pub fn durable(&self) -> &IndexSet {
-        &self.durable
-    }
-
     /// Number of scan points, once known.
     pub fn length(&self) -> Option<u64> {
         self.length

@@ -99,6 +99,10 @@ pub const DEVIATIONS: &[(&str, Verdict, Verdict)] = {
 /// `chunk_format`; links relative to the master.
 pub const OTHER_NAMES: &[&str] = &["save_link_chunk_format", "save_link_subdir"];
 
+/// Cases that end before their announced number of frames: a whole file of those that came, and
+/// exit code 7.
+pub const ABORTED: &[&str] = &["check_stream_early_eos"];
+
 /// What the report of a case warns of, in words.
 pub const WARNINGS: &[(&str, &str)] = &[
     ("check_stream_early_eos", "the source ended after 6 of 10 frames"),

@@ -2,11 +2,13 @@
 //!
 //! Frame i depends on the parameters and on i alone, so that whoever computes it in whatever order
 //! gets the same bytes. With `repeat` only so many frames are simulated and served again and again,
-//! each for the price of a reference; positions go on over the whole scan all the same.
+//! each for the price of a reference; positions go on over the whole scan all the same. With `live`
+//! they come and go at the pace of a detector ([`clock`]).
 //!
 //! # Source
 //! ptypy's `MoonFlowerScan`: names and meaning of the parameters; probe and object are our own.
 
+mod clock;
 mod detector;
 mod optics;
 mod scan;
@@ -14,6 +16,7 @@ mod truth;
 
 use super::keys::{Keys, wrong};
 use bytes::Bytes;
+use clock::Clock;
 use detector::Detector;
 use optics::Optics;
 use ptystream_common::codec::Encoding;
@@ -21,7 +24,9 @@ use ptystream_common::dtype::Dtype;
 use ptystream_common::frame::{Array, FrameForm, Loaded, RawFrame};
 use ptystream_common::index::Index;
 use ptystream_common::params::{ParamDecl, ParamDefault, ParamType};
-use ptystream_common::source::{Check, Recorded, Source, SourceError, SourceKind, SourceSpec};
+use ptystream_common::source::{
+    Check, Recorded, Source, SourceError, SourceKind, SourceSpec, WithFrames,
+};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -52,6 +57,18 @@ static PARAMS: &[ParamDecl] = &[
         .choices(&["uint8", "uint16", "uint32", "int8", "int16", "int32", "int64", "float32", "float64"]).level(1),
     ParamDecl::new("truth", &[ParamType::OutputPath, ParamType::None], ParamDefault::None, "Write what was simulated to <truth>_probe.npy, _object.npy and _positions.npy.")
         .level(1).bytes_unaffected(),
+    ParamDecl::new("live", &[ParamType::Bool], ParamDefault::Bool(false), "Whether frames come at their own time, as from a detector, and can be had for a while only.")
+        .level(2).bytes_unaffected(),
+    ParamDecl::new("rate", FLOAT, ParamDefault::Float(0.0), "Frames a second of a live scan; 0: as fast as they are asked for.")
+        .limits(Some(0.0), Some(1e6)).unit("1/s").level(2).bytes_unaffected()
+        .doc("Frame k comes k / rate after the first; the detector waits for nobody."),
+    ParamDecl::new("ring", COUNT, ParamDefault::Int(100), "Newest frames that a live scan still has.")
+        .limits(Some(1.0), None).level(2).bytes_unaffected(),
+    ParamDecl::new("live_start", &[ParamType::Float, ParamType::None], ParamDefault::None, "When frame 0 of a live scan comes, in seconds since 1970; None: when the producer begins to read.")
+        .limits(Some(0.0), None).unit("s").level(2).bytes_unaffected()
+        .doc("With a time of its own the detector goes on while the producer is down."),
+    ParamDecl::new("ends_at", &[ParamType::Int, ParamType::None], ParamDefault::None, "End after so many frames though num_frames are announced.")
+        .limits(Some(0.0), None).level(2).bytes_unaffected(),
 ];
 
 /// Returns the registry's entry of this source.
@@ -79,6 +96,9 @@ pub struct Moonflower {
     parameters: Vec<(String, String)>,
     kept: HashMap<usize, Bytes>,
     saturated: u64,
+    /// Frames that there are in the end, though `num_frames` are announced.
+    ends_at: usize,
+    clock: Option<Clock>,
 }
 
 impl Moonflower {
@@ -139,7 +159,18 @@ impl Moonflower {
             ),
             ("detector", format!("psf {psf:?}, noise {noise}, seed {seed}, repeat {repeat}")),
         ];
+        let ends_at = keys.count("ends_at")?.unwrap_or(num_frames).min(num_frames);
+        let clock = match keys.flag("live", false)? {
+            false => None,
+            true => {
+                let ring = keys.count("ring")?.unwrap_or(100) as u64;
+                let rate = keys.number("rate")?.unwrap_or(0.0);
+                Some(Clock::new(rate, ring, ends_at as u64, keys.number("live_start")?))
+            }
+        };
         Ok(Self {
+            ends_at,
+            clock,
             num_frames,
             repeat,
             optics,
@@ -194,8 +225,13 @@ impl Source for Moonflower {
         start: usize,
         num_frames: Option<usize>,
     ) -> Result<Check, SourceError> {
-        let total = num_frames.unwrap_or(usize::MAX).min(self.num_frames);
-        Ok(Check { accessible: frames.min(total.saturating_sub(start)), end_of_scan: None })
+        let wanted = num_frames.unwrap_or(usize::MAX);
+        let there = self.clock.as_mut().map_or(self.ends_at, |c| c.come() as usize);
+        let ended = there == self.ends_at && self.ends_at < self.num_frames;
+        Ok(Check {
+            accessible: frames.min(there.min(wanted).saturating_sub(start)),
+            end_of_scan: (ended && self.ends_at < wanted).then_some(true),
+        })
     }
 
     fn load(&mut self, indices: &[Index]) -> Result<Vec<Loaded>, SourceError> {
@@ -203,14 +239,17 @@ impl Source for Moonflower {
         indices
             .iter()
             .map(|&index| {
-                let at = usize::try_from(index.0).ok().filter(|&at| at < self.num_frames);
+                let at = usize::try_from(index.0).ok().filter(|&at| at < self.ends_at);
                 let at = at.ok_or_else(|| {
                     let text = format!(
                         "the simulated scan has {} frames; set data.num_frames",
-                        self.num_frames
+                        self.ends_at
                     );
                     SourceError::frame(index, text)
                 })?;
+                if let Some(clock) = &mut self.clock {
+                    clock.take(index)?;
+                }
                 let frame = RawFrame { form, encoding: Encoding::Raw, payload: self.pixels(at) };
                 Ok(Loaded { index, frame, position: None, weights: None })
             })
@@ -219,6 +258,15 @@ impl Source for Moonflower {
 
     fn frame_form(&mut self) -> Result<FrameForm, SourceError> {
         Ok(self.form())
+    }
+
+    fn is_live(&self) -> bool {
+        self.clock.is_some()
+    }
+
+    fn with_frames(&mut self) -> Result<Option<WithFrames>, SourceError> {
+        // Of a live scan no frame may be taken before it is read.
+        Ok(self.clock.is_some().then(WithFrames::default))
     }
 
     fn num_frames(&mut self) -> Result<Option<usize>, SourceError> {

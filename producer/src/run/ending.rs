@@ -1,0 +1,153 @@
+//! How a scan ends before its time: a source that has less than was announced, frames that are
+//! lost, and what `pipeline.on_abort` makes of it.
+
+use super::Producer;
+use crate::phase::Phase;
+use ptystream_common::error::{Failure, Kind};
+use ptystream_common::index::{Index, IndexRange};
+use ptystream_common::message::{Aborted, Body};
+use ptystream_common::params::{OnAbort, OnGap};
+
+impl Producer<'_> {
+    /// Indices below `available` have come; where the source has ended, no others will.
+    ///
+    /// `interrupted`: who or what ended the scan from outside.
+    pub(super) fn came(
+        &mut self,
+        mut available: u64,
+        interrupted: Option<&str>,
+    ) -> Result<(), Failure> {
+        if self.source_ended {
+            available = self.on_end(available, interrupted)?;
+        }
+        let length = match self.phase {
+            // Only the first chunk is measured; it may be shorter than was thought.
+            Phase::Measuring(_) => Some(available).filter(|&n| {
+                let first = u64::from(self.scan.plan.frames_per_chunk);
+                self.source_ended && n < self.scan.num_frames.map_or(first, |all| first.min(all))
+            }),
+            _ => self.scan.num_frames.filter(|_| self.source_ended && self.kept.is_none()),
+        };
+        if self.scan.num_frames.is_some_and(|n| available >= n) {
+            self.source_ended = true;
+        }
+        let actions = self.dispatcher.source_has(available, length);
+        self.act(actions)?;
+        self.measured()
+    }
+
+    /// The source has ended; returns how many indices are frames or gaps now.
+    fn on_end(&mut self, available: u64, interrupted: Option<&str>) -> Result<u64, Failure> {
+        let announced = self.scan.num_frames;
+        let early = announced.map_or(interrupted.is_some(), |n| available < n);
+        let what = {
+            let why = match interrupted {
+                Some(reason) => format!("the scan was interrupted ({reason})"),
+                None => "the source ended".to_owned(),
+            };
+            match announced {
+                Some(n) => format!("{why} after {available} of {n} frames"),
+                None => format!("{why} after {available} frames"),
+            }
+        };
+        if available == 0 {
+            return Err(Failure::new(Kind::Aborted, format!("{what}: there is nothing to write")));
+        }
+        // While the centre is measured, the source is asked again afterwards.
+        if matches!(self.phase, Phase::Measuring(_)) {
+            return Ok(available);
+        }
+        if !early {
+            self.scan.num_frames = announced.or(Some(available));
+            return Ok(available);
+        }
+        if self.aborted.is_some() || self.kept.is_some() {
+            return Ok(available);
+        }
+        let aborted = Aborted { reason: what.clone(), announced };
+        match (self.pipeline.on_abort, announced) {
+            (OnAbort::Keep, _) => {
+                let text = format!(
+                    "{what}; the file stays unfinished, as pipeline.on_abort says, and the same \
+                     command goes on with it"
+                );
+                self.kept = Some((available, Failure::new(Kind::Aborted, text)));
+                Ok(available)
+            }
+            (OnAbort::Fill, Some(n)) => {
+                if self.pipeline.on_gap == OnGap::Fail {
+                    return Err(Failure::new(Kind::Aborted, what));
+                }
+                self.note(format!("{what}: the rest are gaps"));
+                self.aborted = Some(aborted);
+                self.fill(available, n, &what)?;
+                Ok(n)
+            }
+            (OnAbort::Truncate | OnAbort::Fill, _) => {
+                self.note(format!("{what}: the file has {available}"));
+                self.aborted = Some(aborted);
+                self.scan.num_frames = Some(available);
+                Ok(available)
+            }
+        }
+    }
+
+    /// Warns in the report too, whether or not the scan has been announced.
+    fn note(&mut self, text: String) {
+        self.warnings.push(text.clone());
+        self.scan.warn(text);
+    }
+
+    /// Declares what never came as gaps.
+    fn fill(&mut self, from: u64, to: u64, reason: &str) -> Result<(), Failure> {
+        let chunk = u64::from(self.scan.plan.frames_per_chunk);
+        let mut first = from;
+        while first < to {
+            // A message a chunk: the length of a range is limited, and its positions travel along.
+            let end = (first / chunk + 1).saturating_mul(chunk).min(to);
+            let range = IndexRange::new(first, (end - first) as u32);
+            let (actions, _) = self.dispatcher.declare_gap(range);
+            self.gaps.extend(range.iter().map(|i| (i.0, reason.to_owned())));
+            if let (Phase::Running, Some(sink)) = (&self.phase, self.sink) {
+                let positions = self.scan.positions_of(first..end);
+                self.send(sink, Body::Gap { range, reason: reason.to_owned(), positions });
+            }
+            self.act(actions)?;
+            first = end;
+        }
+        Ok(())
+    }
+
+    /// Ends a scan that is to stay unfinished, once its whole chunks are durable.
+    pub(super) fn end_unfinished(&self) -> Result<(), Failure> {
+        let Some((came, failure)) = &self.kept else { return Ok(()) };
+        let chunk = u64::from(self.scan.plan.frames_per_chunk);
+        match self.dispatcher.watermark() >= came / chunk * chunk {
+            true => Err(failure.clone()),
+            false => Ok(()),
+        }
+    }
+
+    /// Declares frames as gaps that a live source has let go: nobody can be blamed for them, so
+    /// they end the scan only where nothing else is left.
+    pub(super) fn on_lost(&mut self, frames: Vec<(Index, String)>) -> Result<(), Failure> {
+        for (index, reason) in frames {
+            if self.pipeline.on_gap == OnGap::Fail {
+                return Err(Failure::new(Kind::Input, format!("frame {index}: {reason}")));
+            }
+            let (actions, new) = self.dispatcher.declare_gap(IndexRange { first: index, count: 1 });
+            if !new.is_empty() {
+                tracing::warn!(%index, "frame becomes a gap: {reason}");
+                self.gaps.insert(index.0, reason.clone());
+                self.tell_gap(index, &reason);
+            }
+            let count = self.gaps.len() as u64;
+            if self.scan.num_frames.is_some_and(|n| count >= n) {
+                let text = format!("none of {count} frames could be had; the last one: {reason}");
+                return Err(Failure::new(Kind::Input, text));
+            }
+            self.act(actions)?;
+        }
+        self.measured()
+    }
+}
