@@ -48,6 +48,7 @@ struct Producer<'a> {
     phase: Phase,
     stamp: Stamp,
     sink: Option<PeerId>,
+    sink_name: String,
     workers: BTreeMap<PeerId, Worker>,
     gaps: BTreeMap<u64, String>,
     announced_end: bool,
@@ -101,6 +102,7 @@ pub fn run(
         reader,
         stamp: Stamp::default(),
         sink: None,
+        sink_name: String::new(),
         workers: BTreeMap::new(),
         gaps: BTreeMap::new(),
         announced_end: false,
@@ -240,6 +242,13 @@ impl Producer<'_> {
     }
 
     fn on_sink(&mut self, peer: PeerId, name: &str) -> Result<(), Failure> {
+        if self.sink == Some(peer) {
+            return Ok(());
+        }
+        if let Some(old) = self.sink.filter(|_| self.sink_name == name) {
+            // It has connected anew before the news that its old connection is gone came here.
+            self.lost(old)?;
+        }
         if self.sink.is_some() {
             let text = format!(
                 "the scan at {} has a sink already; end that one, or give this one ({name}) \
@@ -251,6 +260,7 @@ impl Producer<'_> {
         }
         tracing::info!(sink = name, "sink connected");
         self.sink = Some(peer);
+        name.clone_into(&mut self.sink_name);
         self.sink_missing_since = None;
         if !matches!(self.phase, Phase::Measuring(_)) {
             self.announce()?;

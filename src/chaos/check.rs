@@ -77,3 +77,79 @@ fn strays(plan: &Plan, out: &Path) -> Result<(), String> {
     let missing: Vec<&String> = wanted.difference(&found).collect();
     if missing.is_empty() { Ok(()) } else { Err(format!("missing: {}", list(missing))) }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::chaos::watch;
+    use ptystream_common::frame::Array;
+    use ptystream_common::ptyd::master::PlainWriter;
+    use ptystream_common::value::Value;
+
+    /// Writes a file of one chunk; `indices` stand for the frames too.
+    fn write(path: &Path, indices: &[i64]) {
+        let _ = std::fs::remove_file(path);
+        let count = indices.len();
+        let meta = vec![("num_frames".to_owned(), Value::Int(count as i64))];
+        let mut writer = PlainWriter::create(path, &meta, &[]).unwrap();
+        let frames: Vec<f64> = indices.iter().map(|i| *i as f64).collect();
+        let data = Array::from_items(&[count, 1, 1], &frames);
+        let positions = Array::from_items(&[count, 2], &vec![1e-6; 2 * count]);
+        let indices = Array::from_items(&[count], indices);
+        let items =
+            [("data", &data), ("weights", &data), ("positions", &positions), ("indices", &indices)];
+        writer.add(&items).unwrap();
+        writer.close().unwrap();
+    }
+
+    fn plan() -> Plan {
+        let mut plan = Plan::new(0, &[]);
+        (plan.setup.frames, plan.setup.per_chunk, plan.setup.save) = (4, 4, "append");
+        plan
+    }
+
+    #[test]
+    fn what_differs_is_doubled_or_left_behind_is_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::create_dir(at(OUT)).unwrap();
+        let (wanted, got) = (at(REFERENCE), at(OUT).join(NAME));
+        write(&wanted, &[0, 1, 2, 3]);
+        let wrong = |word: &str| {
+            let said = check(&plan(), folder.path());
+            assert!(said.as_ref().is_err_and(|e| e.contains(word)), "{said:?}");
+        };
+        wrong("does not exist");
+        write(&got, &[0, 1, 2, 3]);
+        assert_eq!(check(&plan(), folder.path()), Ok(()));
+        let stray = at(OUT).join(".scan.ptyd.1.ptystream-tmp");
+        std::fs::write(&stray, "").unwrap();
+        wrong("left behind: .scan.ptyd.1.ptystream-tmp");
+        std::fs::remove_file(&stray).unwrap();
+        write(&got, &[0, 1, 1, 3]);
+        wrong("not what an undisturbed run makes");
+        write(&wanted, &[0, 1, 1, 3]);
+        wrong("indices are not 0 to 4");
+    }
+
+    #[test]
+    fn a_reader_that_misses_or_doubles_a_frame_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        write(&at("wanted"), &[0, 1, 2, 3]);
+        for (frames, word) in [
+            (&[0, 1, 2, 3][..], ""),
+            (&[0, 1, 2], "got 3 frames of 4"),
+            (&[0, 1, 1, 2, 3], "another frame than that of the file as frame 2"),
+            (&[0, 2, 3], "another frame than that of the file as frame 1"),
+            (&[0, 1, 2, 3, 3], "got 5 frames of 4"),
+        ] {
+            write(&at("got"), frames);
+            let mut reader = reader::Follower::attach(&at("got")).unwrap();
+            while reader.look().unwrap() != reader::Look::End {}
+            let said = watch::judge(&reader, &at("wanted"), true).err().unwrap_or_default();
+            assert!(said.contains(word) && said.is_empty() == word.is_empty(), "{said}");
+        }
+    }
+}

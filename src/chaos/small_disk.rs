@@ -63,12 +63,17 @@ impl SmallDisk {
     /// # Errors
     /// The system's.
     pub fn empty_in_time(&mut self) -> io::Result<()> {
-        match self.full_until {
-            Some(at) if Instant::now() >= at => {
-                self.full_until = None;
-                std::fs::remove_file(self.ballast())
-            }
-            _ => Ok(()),
+        if self.full_until.is_some_and(|at| Instant::now() >= at) { self.empty() } else { Ok(()) }
+    }
+
+    /// Makes room again.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn empty(&mut self) -> io::Result<()> {
+        match self.full_until.take() {
+            Some(_) => std::fs::remove_file(self.ballast()),
+            None => Ok(()),
         }
     }
 }

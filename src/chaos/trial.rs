@@ -245,6 +245,9 @@ impl<'a> Show<'a> {
             self.revive()?;
         }
         let done = Instant::now();
+        if let Some(disk) = &mut self.disk {
+            disk.empty()?;
+        }
         for actor in &mut self.actors {
             actor.due = None;
         }

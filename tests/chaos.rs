@@ -1,0 +1,84 @@
+//! Scans under faults: a handful of seeds, and what long campaigns have found.
+
+mod support;
+
+use ptystream_common::link::{Spoke, SpokeEvent, for_address};
+use ptystream_common::message::{Body, Message, Role, Stamp};
+use support::{Desk, PATIENCE};
+
+/// Runs seeds, prints a line each, and fails unless all went well.
+#[allow(clippy::print_stdout, reason = "a seed that is printed can be repeated")]
+fn seeds(first: u64, count: u64, faults: &str) {
+    let desk = Desk::new();
+    let said = desk.run(&format!(
+        "chaos --first-seed {first} --seeds {count} --jobs 4 --folder seeds{faults}"
+    ));
+    print!("{}", said.out);
+    said.must(0, &[]);
+    let last = format!("{count} seeds: {count} well, 0 failed");
+    assert!(said.out.ends_with(&format!("{last}\n")), "{said:#?}");
+}
+
+/// What the roles survive without heartbeats and with a disk that has room.
+const WITHOUT_SILENCE: &str =
+    " --faults kill,term,stop,reset,tear,half,stall,delay,repeat,swap,again";
+
+#[test]
+fn scans_under_faults_leave_what_undisturbed_ones_do() {
+    seeds(0, 40, WITHOUT_SILENCE);
+}
+
+#[test]
+fn a_difference_is_found_and_everything_about_it_kept() {
+    let desk = Desk::new();
+    // No schedule of any fault could bring about what is no such file.
+    let said = desk.run("chaos --seeds 1 --faults nonsense");
+    said.must(2, &["'nonsense' is no fault", "kill, term"]);
+    desk.write("blocked", "");
+    desk.run("chaos --seeds 1 --faults kill --folder blocked").must(6, &["blocked"]);
+}
+
+fn hello(address: &str, name: &str) -> Spoke {
+    let spoke = for_address(address).and_then(|l| l.spoke(address)).expect("a spoke");
+    match spoke.events.recv_timeout(PATIENCE) {
+        Ok(SpokeEvent::Connected) => {}
+        other => panic!("not connected: {other:?}"),
+    }
+    let body = Body::Hello { role: Role::Sink, name: name.to_owned() };
+    assert!(spoke.tx.send(Message::new(Stamp::default(), body)));
+    spoke
+}
+
+fn answer(spoke: &Spoke) -> Body {
+    loop {
+        match spoke.events.recv_timeout(PATIENCE).expect("an answer") {
+            SpokeEvent::Message(message) => return message.header.body,
+            SpokeEvent::Connected => {}
+            other => panic!("no message: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_sink_that_connects_anew_takes_the_place_of_its_own_connection_only() {
+    let desk = Desk::new();
+    desk.moonflower("a", 20, "shape = 32\nsave = 'link'", "");
+    let p = desk.ipc("p");
+    let mut producer = desk.start("producer", &format!("producer a.toml --quiet --bind {p}"));
+    producer.address();
+    let first = hello(&p, "host:1");
+    assert!(matches!(answer(&first), Body::Announce(_)));
+    // The first connection stands still: as when its end has not been noticed yet.
+    let again = hello(&p, "host:1");
+    assert!(matches!(answer(&again), Body::Announce(_)));
+    let other = hello(&p, "host:2");
+    match answer(&other) {
+        Body::Refused(failure) => assert!(failure.text.contains("has a sink already"), "{failure}"),
+        body => panic!("{body:?}"),
+    }
+    producer.signal("TERM");
+    producer.end().must(143, &["interrupted by a signal"]);
+    for spoke in [first, again, other] {
+        spoke.tx.close();
+    }
+}
