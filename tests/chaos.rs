@@ -2,8 +2,12 @@
 
 mod support;
 
+use ptystream::chaos::actor::{Actor, Ended};
+use ptystream::chaos::plan;
 use ptystream_common::link::{Spoke, SpokeEvent, for_address};
 use ptystream_common::message::{Body, Message, Role, Stamp};
+use std::path::Path;
+use std::time::{Duration, Instant};
 use support::{Desk, PATIENCE};
 
 /// Runs seeds, prints a line each, and fails unless all went well.
@@ -80,5 +84,52 @@ fn a_sink_that_connects_anew_takes_the_place_of_its_own_connection_only() {
     producer.end().must(143, &["interrupted by a signal"]);
     for spoke in [first, again, other] {
         spoke.tx.close();
+    }
+}
+
+// Not beside the tests of the library: a child that is made there inherits their files, and HDF5's
+// locks with them.
+fn shell(folder: &Path, script: &str) -> Actor {
+    let words = vec!["-c".to_owned(), script.to_owned()];
+    Actor::new(plan::Role::Sink, Path::new("/bin/sh"), words, folder)
+}
+
+fn end_of(actor: &mut Actor) -> Ended {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(ended) = actor.reap().expect("the system") {
+            return ended;
+        }
+        assert!(Instant::now() < deadline, "it does not end");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[test]
+fn only_ends_that_somebody_asked_for_are_fine() {
+    let folder = tempfile::tempdir().expect("the system");
+    let mut killed = shell(folder.path(), "sleep 600");
+    killed.start().expect("the system");
+    killed.stop(Duration::from_secs(600));
+    killed.strike(libc::SIGKILL, Duration::ZERO);
+    let ended = end_of(&mut killed);
+    assert_eq!(killed.judge(ended, false), Ok(()));
+    killed.start().expect("the system");
+    killed.signal(libc::SIGKILL);
+    let ended = end_of(&mut killed);
+    assert!(killed.judge(ended, false).is_err_and(|e| e.contains("signal 9")));
+    for (script, told, fine) in [
+        ("exit 0", false, true),
+        ("exit 7", true, true),
+        ("exit 7", false, false),
+        ("exit 143", true, false),
+        ("echo it has a sink already; exit 4", false, true),
+        ("echo no producer; exit 4", false, false),
+        ("exit 101", true, false),
+    ] {
+        let mut actor = shell(folder.path(), script);
+        actor.start().expect("the system");
+        let ended = end_of(&mut actor);
+        assert_eq!(actor.judge(ended, told).is_ok(), fine, "{script}");
     }
 }
