@@ -23,13 +23,13 @@ fn seeds(first: u64, count: u64, faults: &str) {
     assert!(said.out.ends_with(&format!("{last}\n")), "{said:#?}");
 }
 
-/// What the roles survive without heartbeats and with a disk that has room.
-const WITHOUT_SILENCE: &str =
-    " --faults kill,term,stop,reset,tear,half,stall,delay,repeat,swap,again";
+/// All that the roles survive: with a full disk they end.
+const FAULTS: &str =
+    " --faults kill,term,stop,freeze,reset,tear,half,stall,blackout,delay,repeat,swap,again";
 
 #[test]
 fn scans_under_faults_leave_what_undisturbed_ones_do() {
-    seeds(0, 40, WITHOUT_SILENCE);
+    seeds(0, 50, FAULTS);
 }
 
 #[test]

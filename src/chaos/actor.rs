@@ -3,7 +3,7 @@
 use super::plan::Role;
 use std::fs::File;
 use std::io;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -84,7 +84,10 @@ impl Actor {
     pub fn start(&mut self) -> io::Result<()> {
         self.lives += 1;
         let log = File::create(self.log())?;
-        let child = Command::new(&self.program)
+        let mut command = Command::new(&self.program);
+        #[cfg(target_os = "linux")]
+        end_with_parent(&mut command);
+        let child = command
             .args(&self.words)
             .current_dir(&self.folder)
             .env_remove("PTYSTREAM_LOG")
@@ -194,6 +197,20 @@ impl Actor {
         let last = said.lines().last().unwrap_or("nothing");
         if fine { Ok(()) } else { Err(format!("{} ended {how}, saying: {last}", self.role)) }
     }
+}
+
+/// Makes a process end with the thread that starts it, whatever ends that.
+#[cfg(target_os = "linux")]
+fn end_with_parent(command: &mut Command) {
+    let ask = || {
+        // SAFETY: a plain system call without pointers, allowed between fork and exec.
+        match unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    };
+    // SAFETY: `ask` allocates nothing and takes no lock.
+    unsafe { command.pre_exec(ask) };
 }
 
 impl Drop for Actor {

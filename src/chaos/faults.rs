@@ -43,8 +43,6 @@ pub enum Kind {
 pub enum Needs {
     /// Nothing.
     Nothing,
-    /// Roles that notice silence: `--dead-after`.
-    DeadAfter,
     /// A small file system that can be mounted.
     Mount,
 }
@@ -69,12 +67,12 @@ pub const TABLE: &[Row] = &[
     row(Kind::Kill, "kill", Needs::Nothing),
     row(Kind::Term, "term", Needs::Nothing),
     row(Kind::Stop, "stop", Needs::Nothing),
-    row(Kind::Freeze, "freeze", Needs::DeadAfter),
+    row(Kind::Freeze, "freeze", Needs::Nothing),
     row(Kind::Reset, "reset", Needs::Nothing),
     row(Kind::Tear, "tear", Needs::Nothing),
     row(Kind::Half, "half", Needs::Nothing),
     row(Kind::Stall, "stall", Needs::Nothing),
-    row(Kind::Blackout, "blackout", Needs::DeadAfter),
+    row(Kind::Blackout, "blackout", Needs::Nothing),
     row(Kind::Delay, "delay", Needs::Nothing),
     row(Kind::Repeat, "repeat", Needs::Nothing),
     row(Kind::Swap, "swap", Needs::Nothing),

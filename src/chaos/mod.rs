@@ -64,8 +64,9 @@ pub fn run(
         |what: &str, e: std::io::Error| Failure::new(FailureKind::Output, format!("{what}: {e}"));
     let program =
         std::env::current_exe().map_err(|e| harness("the program cannot find itself", e))?;
-    let sockets = std::env::temp_dir().join(format!("ptystream-chaos-{}", std::process::id()));
-    let folder = args.folder.clone().unwrap_or_else(|| sockets.join("seeds"));
+    let own = std::env::temp_dir().join(format!("ptystream-chaos-{}", std::process::id()));
+    let folder = args.folder.clone().unwrap_or_else(|| own.clone());
+    let sockets = own.join("s");
     for path in [&folder, &sockets] {
         std::fs::create_dir_all(path)
             .map_err(|e| harness(&format!("cannot make {}", path.display()), e))?;
@@ -78,11 +79,11 @@ pub fn run(
         ["producer", "worker", "sink"].iter().all(|role| knows(&program, role, "--dead-after"));
     let ground = Ground { program, folder, sockets, knows_dead_after, shutdown: shutdown.clone() };
     let kinds = kinds(&args.faults, &ground, say)?;
-    let failed = campaign(args, &kinds, &ground, say)?;
-    if failed == 0 && args.folder.is_none() && !args.keep {
-        // Only the harness's own folder; nobody needs it any more.
-        let _ = std::fs::remove_dir_all(&ground.sockets);
-    }
+    let failed = campaign(args, &kinds, &ground, say);
+    // What is not there, or still has the folder of a seed in it, need not or must not go.
+    let _ = std::fs::remove_dir_all(&ground.sockets);
+    let _ = std::fs::remove_dir(&own);
+    let failed = failed?;
     if shutdown.is_begun() {
         return Err(Failure::new(FailureKind::Aborted, "the campaign was interrupted by a signal"));
     }
@@ -105,8 +106,6 @@ fn kinds(
     for row in TABLE.iter().filter(|r| wanted.is_empty() || wanted.contains(&r.kind)) {
         let missing = match row.needs {
             Needs::Nothing => None,
-            Needs::DeadAfter if ground.knows_dead_after => None,
-            Needs::DeadAfter => Some("the roles have no --dead-after".to_owned()),
             Needs::Mount => {
                 let try_at = ground.sockets.join("mount");
                 let mounted = std::fs::create_dir_all(&try_at);
@@ -151,6 +150,7 @@ fn campaign(
         let mut done = 0;
         for outcome in outcomes {
             if outcome.interrupted {
+                let _ = std::fs::remove_dir_all(&outcome.folder);
                 continue;
             }
             done += 1;
@@ -159,14 +159,14 @@ fn campaign(
                 // What is left of it would only take room.
                 let _ = std::fs::remove_dir_all(&outcome.folder);
             }
-            say(&line(&outcome, args))?;
+            say(&line(&outcome, kinds))?;
         }
         say(&format!("{done} seeds: {} well, {failed} failed", done - failed))
     })?;
     Ok(failed)
 }
 
-fn line(outcome: &Outcome, args: &ChaosArgs) -> String {
+fn line(outcome: &Outcome, kinds: &[Kind]) -> String {
     let Outcome { plan, failure, time, missed, folder, .. } = outcome;
     let missed = match missed {
         0 => String::new(),
@@ -177,12 +177,11 @@ fn line(outcome: &Outcome, args: &ChaosArgs) -> String {
     match failure {
         None => format!("{head} ok, {time:.1} s{missed}"),
         Some(text) => {
-            let faults = match args.faults.len() {
-                0 => String::new(),
-                _ => {
-                    let names: Vec<String> = args.faults.iter().map(ToString::to_string).collect();
-                    format!(" --faults {}", names.join(","))
-                }
+            // The plan follows from these too, and elsewhere others may be left out.
+            let names: Vec<String> = kinds.iter().map(ToString::to_string).collect();
+            let faults = match kinds.len() {
+                n if n == TABLE.len() => String::new(),
+                _ => format!(" --faults {}", names.join(",")),
             };
             format!(
                 "{head} FAILED, {time:.1} s{missed}: {text}\n  kept in {}\n  again: ptystream chaos \

@@ -2,7 +2,7 @@
 
 use super::reader::{self, Follower, Look};
 use ptystream_common::error::chain;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -71,7 +71,7 @@ fn attach(
 }
 
 fn follow(
-    path: &PathBuf,
+    path: &Path,
     before: Option<u64>,
     pause: Duration,
     closing: &AtomicBool,
