@@ -3,9 +3,12 @@
 VENV := .venv
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 PTYSTREAM := $(TARGET)/release/ptystream
+SEEDS ?= 20
+FIRST ?= 0
+JOBS ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long lint fmt bench build venv setup clean
+.PHONY: help demo test test-long chaos lint fmt bench build venv setup clean
 
 help: ## Lists the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +24,10 @@ test: venv ## Runs all tests and lints; the last line counts them.
 
 test-long: venv ## As test, with scans of full length (20,000 frames) where memory is measured.
 	@PTYSTREAM_LONG=1 tests/tools/test.sh $(VENV)
+
+chaos: setup ## Runs scans under faults and compares what they leave: SEEDS=20 FIRST=0 JOBS=4.
+	@cargo build --quiet
+	@$(TARGET)/debug/ptystream chaos --seeds $(SEEDS) --first-seed $(FIRST) --jobs $(JOBS)
 
 lint: setup ## Checks format, clippy and documentation.
 	@tests/tools/lint.sh

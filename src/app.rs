@@ -5,7 +5,7 @@ use crate::config::{Config, ConfigArgs};
 use crate::progress::{LogWriter, Show};
 use crate::report::Report;
 use crate::signals::{self, Caught};
-use crate::{compare, config, inspect, local, memory, params_cmd, picture, repair, roles};
+use crate::{chaos, compare, config, inspect, local, memory, params_cmd, picture, repair, roles};
 use clap::Parser;
 use ptystream_common::error::{Failure, Kind, chain};
 use ptystream_common::ptyd::PtydError;
@@ -152,6 +152,10 @@ fn dispatch(command: Command, registry: &Registry, shutdown: &Shutdown) -> Resul
                 0 => print("equal"),
                 _ => print(&lines.join("\n")).map(|_| DIFFERENT),
             }
+        }
+        Command::Chaos(args) => {
+            let mut say = |line: &str| print(line).map(|_| ());
+            chaos::run(&args, shutdown, &mut say).map(|well| if well { OK } else { DIFFERENT })
         }
         Command::Picture(args) => {
             let legend = picture::draw(&args.file, &args.png)

@@ -75,6 +75,8 @@ pub enum Command {
     Compare(CompareArgs),
     /// Draw a .ptyd: the sum of its frames (log) and the map of its positions, as a PNG
     Picture(PictureArgs),
+    /// Run scans under faults that follow from a seed, and compare what they leave
+    Chaos(ChaosArgs),
 }
 
 /// Which scan, with which parameters.
@@ -274,6 +276,29 @@ pub struct PictureArgs {
     pub file: PathBuf,
     /// The PNG to write
     pub png: PathBuf,
+}
+
+/// `ptystream chaos`
+#[derive(Args, Debug)]
+pub struct ChaosArgs {
+    /// Number of seeds
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    pub seeds: u64,
+    /// The first of them
+    #[arg(long, default_value_t = 0, value_name = "SEED")]
+    pub first_seed: u64,
+    /// Seeds at a time
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub jobs: usize,
+    /// Kinds of fault, such as kill,reset [default: all]
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    pub faults: Vec<crate::chaos::faults::Kind>,
+    /// Where the folders of the seeds stand [default: a temporary folder]
+    #[arg(long, value_name = "FOLDER")]
+    pub folder: Option<PathBuf>,
+    /// Keep the folders of seeds that went well, too
+    #[arg(long)]
+    pub keep: bool,
 }
 
 #[cfg(test)]

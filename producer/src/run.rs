@@ -40,6 +40,8 @@ struct Producer<'a> {
     dispatcher: Dispatcher,
     phase: Phase,
     sink: Option<PeerId>,
+    /// What the sink called itself.
+    sink_name: String,
     workers: Roster,
     /// Why the sink writes nothing at the moment.
     paused: Option<String>,
@@ -97,6 +99,7 @@ pub fn run(
         hub,
         reader,
         sink: None,
+        sink_name: String::new(),
         workers: Roster::default(),
         paused: None,
         gaps: BTreeMap::new(),
@@ -225,6 +228,13 @@ impl Producer<'_> {
     }
 
     fn on_sink(&mut self, peer: PeerId, name: &str) -> Result<(), Failure> {
+        if self.sink == Some(peer) {
+            return Ok(());
+        }
+        if let Some(old) = self.sink.filter(|_| self.sink_name == name) {
+            // It has connected anew before the news that its old connection is gone came here.
+            self.lost(old)?;
+        }
         if self.sink.is_some() {
             let text = format!(
                 "the scan at {} has a sink already; end that one, or give this one ({name}) \
@@ -236,6 +246,7 @@ impl Producer<'_> {
         }
         tracing::info!(sink = name, "sink connected");
         self.sink = Some(peer);
+        name.clone_into(&mut self.sink_name);
         if !matches!(self.phase, Phase::Measuring(_)) {
             self.announce()?;
         }

@@ -73,8 +73,15 @@ impl Desk {
 
     /// Starts a command; what it says goes to files called after `name`.
     pub fn start(&self, name: &str, line: &str) -> Role {
+        self.start_within(&[], name, line)
+    }
+
+    /// Starts a command by way of another, such as `ip netns exec NAME`, which it replaces.
+    pub fn start_within(&self, by: &[&str], name: &str, line: &str) -> Role {
         let (out, err) = (self.at(&format!("{name}.stdout")), self.at(&format!("{name}.stderr")));
-        let child = Command::new(env!("CARGO_BIN_EXE_ptystream"))
+        let mut words = by.iter().copied().chain([env!("CARGO_BIN_EXE_ptystream")]);
+        let child = Command::new(words.next().expect("the program itself, at least"))
+            .args(words)
             .args(line.split_whitespace())
             .current_dir(self.path())
             .env_remove("PTYSTREAM_LOG")

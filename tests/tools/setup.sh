@@ -2,7 +2,8 @@
 # Sets up what a build or the tests need beyond Rust: Debian packages, and a Python venv.
 #
 #   setup.sh native        C compiler, pkg-config, HDF5 (for building)
-#   setup.sh python FOLDER also Python and a venv in FOLDER with tests/python/requirements.txt
+#   setup.sh python FOLDER also ip (for tests with two hosts), Python, and a venv in FOLDER with
+#                          tests/python/requirements.txt
 #
 # What is there already is left alone, so that a second call does nothing.
 set -eu
@@ -28,6 +29,7 @@ missing_packages() {
     has_hdf5 || printf ' libhdf5-dev'
     if [ "$1" = python ]; then
         has_venv || printf ' python3 python3-venv'
+        has ip || printf ' iproute2'
     fi
 }
 

@@ -1,0 +1,135 @@
+//! Scans under faults: a handful of seeds, and what long campaigns have found.
+
+mod support;
+
+use ptystream::chaos::actor::{Actor, Ended};
+use ptystream::chaos::plan;
+use ptystream_common::link::{Spoke, SpokeEvent, for_address};
+use ptystream_common::message::{Body, Message, Role, Stamp};
+use std::path::Path;
+use std::time::{Duration, Instant};
+use support::{Desk, PATIENCE};
+
+/// Runs seeds, prints a line each, and fails unless all went well.
+#[allow(clippy::print_stdout, reason = "a seed that is printed can be repeated")]
+fn seeds(first: u64, count: u64, faults: &str) {
+    let desk = Desk::new();
+    let said = desk.run(&format!(
+        "chaos --first-seed {first} --seeds {count} --jobs 4 --folder seeds{faults}"
+    ));
+    print!("{}", said.out);
+    said.must(0, &[]);
+    let last = format!("{count} seeds: {count} well, 0 failed");
+    assert!(said.out.ends_with(&format!("{last}\n")), "{said:#?}");
+}
+
+/// All that the roles survive: with a full disk they end.
+const FAULTS: &str =
+    " --faults kill,term,stop,freeze,reset,tear,half,stall,blackout,delay,repeat,swap,again";
+
+#[test]
+fn scans_under_faults_leave_what_undisturbed_ones_do() {
+    seeds(0, 50, FAULTS);
+}
+
+#[test]
+fn a_difference_is_found_and_everything_about_it_kept() {
+    let desk = Desk::new();
+    // No schedule of any fault could bring about what is no such file.
+    let said = desk.run("chaos --seeds 1 --faults nonsense");
+    said.must(2, &["'nonsense' is no fault", "kill, term"]);
+    desk.write("blocked", "");
+    desk.run("chaos --seeds 1 --faults kill --folder blocked").must(6, &["blocked"]);
+}
+
+fn hello(address: &str, name: &str) -> Spoke {
+    let spoke = for_address(address).and_then(|l| l.spoke(address)).expect("a spoke");
+    match spoke.events.recv_timeout(PATIENCE) {
+        Ok(SpokeEvent::Connected) => {}
+        other => panic!("not connected: {other:?}"),
+    }
+    let body = Body::Hello { role: Role::Sink, name: name.to_owned() };
+    assert!(spoke.tx.send(Message::new(Stamp::default(), body)));
+    spoke
+}
+
+fn answer(spoke: &Spoke) -> Body {
+    loop {
+        match spoke.events.recv_timeout(PATIENCE).expect("an answer") {
+            SpokeEvent::Message(message) => return message.header.body,
+            SpokeEvent::Connected => {}
+            other => panic!("no message: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_sink_that_connects_anew_takes_the_place_of_its_own_connection_only() {
+    let desk = Desk::new();
+    desk.moonflower("a", 20, "shape = 32\nsave = 'link'", "");
+    let p = desk.ipc("p");
+    let mut producer = desk.start("producer", &format!("producer a.toml --quiet --bind {p}"));
+    producer.address();
+    let first = hello(&p, "host:1");
+    assert!(matches!(answer(&first), Body::Announce(_)));
+    // The first connection stands still: as when its end has not been noticed yet.
+    let again = hello(&p, "host:1");
+    assert!(matches!(answer(&again), Body::Announce(_)));
+    let other = hello(&p, "host:2");
+    match answer(&other) {
+        Body::Refused(failure) => assert!(failure.text.contains("has a sink already"), "{failure}"),
+        body => panic!("{body:?}"),
+    }
+    producer.signal("TERM");
+    producer.end().must(143, &["interrupted by a signal"]);
+    for spoke in [first, again, other] {
+        spoke.tx.close();
+    }
+}
+
+// Not beside the tests of the library: a child that is made there inherits their files, and HDF5's
+// locks with them.
+fn shell(folder: &Path, script: &str) -> Actor {
+    let words = vec!["-c".to_owned(), script.to_owned()];
+    Actor::new(plan::Role::Sink, Path::new("/bin/sh"), words, folder)
+}
+
+fn end_of(actor: &mut Actor) -> Ended {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(ended) = actor.reap().expect("the system") {
+            return ended;
+        }
+        assert!(Instant::now() < deadline, "it does not end");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[test]
+fn only_ends_that_somebody_asked_for_are_fine() {
+    let folder = tempfile::tempdir().expect("the system");
+    let mut killed = shell(folder.path(), "sleep 600");
+    killed.start().expect("the system");
+    killed.stop(Duration::from_secs(600));
+    killed.strike(libc::SIGKILL, Duration::ZERO);
+    let ended = end_of(&mut killed);
+    assert_eq!(killed.judge(ended, false), Ok(()));
+    killed.start().expect("the system");
+    killed.signal(libc::SIGKILL);
+    let ended = end_of(&mut killed);
+    assert!(killed.judge(ended, false).is_err_and(|e| e.contains("signal 9")));
+    for (script, told, fine) in [
+        ("exit 0", false, true),
+        ("exit 7", true, true),
+        ("exit 7", false, false),
+        ("exit 143", true, false),
+        ("echo it has a sink already; exit 4", false, true),
+        ("echo no producer; exit 4", false, false),
+        ("exit 101", true, false),
+    ] {
+        let mut actor = shell(folder.path(), script);
+        actor.start().expect("the system");
+        let ended = end_of(&mut actor);
+        assert_eq!(actor.judge(ended, told).is_ok(), fine, "{script}");
+    }
+}
