@@ -111,7 +111,7 @@ fn a_worker_with_a_result_that_no_sink_takes_leaves_at_the_end_of_the_scan() {
         }
     }
     std::thread::sleep(Duration::from_millis(500));
-    let finished = Body::Finished(Box::new(SinkReport::default()));
+    let finished = Body::Finished(Box::<SinkReport>::default());
     assert!(sink.tx.send(Message::new(stamp, finished)));
     worker.end().must(0, &[]);
     producer.end().must(0, &[]);
