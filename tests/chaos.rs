@@ -4,8 +4,9 @@ mod support;
 
 use ptystream::chaos::actor::{Actor, Ended};
 use ptystream::chaos::plan;
-use ptystream_common::link::{Spoke, SpokeEvent, for_address};
-use ptystream_common::message::{Body, Message, Role, Stamp};
+use ptystream_common::index::IndexSet;
+use ptystream_common::link::{HubEvent, Spoke, SpokeEvent, for_address};
+use ptystream_common::message::{Body, Message, Role, SinkReport, Stamp};
 use std::path::Path;
 use std::time::{Duration, Instant};
 use support::{Desk, PATIENCE};
@@ -85,6 +86,37 @@ fn a_sink_that_connects_anew_takes_the_place_of_its_own_connection_only() {
     for spoke in [first, again, other] {
         spoke.tx.close();
     }
+}
+
+#[test]
+fn a_worker_with_a_result_that_no_sink_takes_leaves_at_the_end_of_the_scan() {
+    let desk = Desk::new();
+    desk.moonflower("a", 20, "shape = 32\nsave = 'link'", "");
+    let (p, s) = (desk.ipc("p"), desk.ipc("s"));
+    let mut producer = desk.start("producer", &format!("producer a.toml --quiet --bind {p}"));
+    producer.address();
+    let hub = for_address(&s).and_then(|l| l.hub(&s)).expect("a hub");
+    let sink = hello(&p, "host:1");
+    assert!(matches!(answer(&sink), Body::Announce(_)));
+    let stamp = Stamp { run_id: 1, epoch: 1 };
+    let opened = Body::Opened { horizon: 100, durable: IndexSet::new() };
+    assert!(sink.tx.send(Message::new(stamp, opened)));
+    let line = format!("worker --producer {p} --sink {s} --peer-timeout 20");
+    let worker = desk.start("worker", &line);
+    loop {
+        // The scan's weight comes with the plan; tickets are right behind it.
+        match hub.events.recv_timeout(PATIENCE).expect("something from the worker") {
+            HubEvent::Message(_, m) if matches!(m.header.body, Body::CommonWeights) => break,
+            _ => {}
+        }
+    }
+    std::thread::sleep(Duration::from_millis(500));
+    let finished = Body::Finished(Box::<SinkReport>::default());
+    assert!(sink.tx.send(Message::new(stamp, finished)));
+    worker.end().must(0, &[]);
+    producer.end().must(0, &[]);
+    sink.tx.close();
+    hub.tx.close();
 }
 
 // Not beside the tests of the library: a child that is made there inherits their files, and HDF5's

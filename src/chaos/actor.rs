@@ -181,7 +181,8 @@ impl Actor {
     pub fn judge(&self, ended: Ended, told_to_end: bool) -> Result<(), String> {
         let fine = match ended {
             Ended::Code(0) => true,
-            Ended::Signal(signal) => self.struck == Some(signal) && signal == libc::SIGKILL,
+            // SIGTERM too, where it comes before the process listens for it.
+            Ended::Signal(signal) => self.struck == Some(signal),
             Ended::Code(143) => self.struck == Some(libc::SIGTERM),
             // The scan was ended by a role that had been told to.
             Ended::Code(7) => told_to_end,

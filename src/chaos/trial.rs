@@ -5,6 +5,7 @@ use super::check::{self, BEFORE, NAME, OUT, REFERENCE};
 use super::faults::Kind;
 use super::plan::{DEAD_AFTER_MILLIS, Hop, PEER_TIMEOUT_SECS, Plan, Role, Step, Target};
 use super::proxy::{Pace, Proxy};
+use super::reader::Follower;
 use super::small_disk::SmallDisk;
 use super::watch::{self, Watch};
 use super::{Ground, ports};
@@ -81,23 +82,18 @@ fn stage(plan: &Plan, ground: &Ground, folder: &Path, missed: &mut usize) -> Res
     std::fs::write(folder.join("plan.json"), schedule + "\n")?;
     let disk = if plan.small_disk { Some(SmallDisk::mount(&out)?) } else { None };
     undisturbed(ground, folder, REFERENCE, &[])?;
-    let mut first = None;
+    let (mut first, mut before) = (None, None);
     if plan.again {
         let rebin = if plan.setup.rebin == 1 { 2 } else { 1 };
         let other = [format!("data.rebin={rebin}"), "data.save=link".to_owned()];
         undisturbed(ground, folder, BEFORE, &other)?;
         undisturbed(ground, folder, &dfile, &other)?;
-        // Slow enough to be still at it when the file is taken away.
-        let slow = Duration::from_millis(40);
-        first = Some(Watch::start(&out.join(NAME), None, Some(slow))?);
+        let reader = Follower::attach(&out.join(NAME)).map_err(|e| chain(&e))?;
+        before = Some(reader.run_id);
+        first = Some(Watch::slowly(reader)?);
     }
-    let before = match plan.again {
-        true => super::reader::Follower::attach(&out.join(NAME)).map(|f| Some(f.run_id)),
-        false => Ok(None),
-    };
-    let before = before.map_err(|e| chain(&e))?;
     let second = match plan.setup.can_be_followed() {
-        true => Some(Watch::start(&out.join(NAME), before, None)?),
+        true => Some(Watch::start(&out.join(NAME), before)?),
         false => None,
     };
     let mut show = Show::open(plan, ground, folder, disk)?;

@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 const PAUSE: Duration = Duration::from_millis(15);
+const SLOW: Duration = Duration::from_millis(40);
 /// A reader of a finished file that gets nothing new so often will not get it any more.
 const PATIENCE: usize = 20;
 
@@ -24,16 +25,29 @@ impl Watch {
     ///
     /// # Errors
     /// If the system gives no thread.
-    pub fn start(
-        path: &Path,
-        before: Option<u64>,
-        pause: Option<Duration>,
+    pub fn start(path: &Path, before: Option<u64>) -> std::io::Result<Self> {
+        let path = path.to_owned();
+        Self::spawn(move |closing| match attach(&path, before, closing)? {
+            Some(follower) => follow(follower, PAUSE, closing).map(Some),
+            None => Ok(None),
+        })
+    }
+
+    /// Goes on with a reader that is attached, slowly enough to be still at it when the file goes.
+    ///
+    /// # Errors
+    /// If the system gives no thread.
+    pub fn slowly(follower: Follower) -> std::io::Result<Self> {
+        Self::spawn(move |closing| follow(follower, SLOW, closing).map(Some))
+    }
+
+    fn spawn(
+        work: impl FnOnce(&AtomicBool) -> Result<Option<Follower>, String> + Send + 'static,
     ) -> std::io::Result<Self> {
         let closing = Arc::new(AtomicBool::new(false));
-        let (path, flag) = (path.to_owned(), closing.clone());
-        let pause = pause.unwrap_or(PAUSE);
-        let work = move || follow(&path, before, pause, &flag);
-        let thread = std::thread::Builder::new().name("reader".into()).spawn(work)?;
+        let flag = closing.clone();
+        let thread =
+            std::thread::Builder::new().name("reader".into()).spawn(move || work(&flag))?;
         Ok(Self { closing, thread })
     }
 
@@ -71,12 +85,10 @@ fn attach(
 }
 
 fn follow(
-    path: &Path,
-    before: Option<u64>,
+    mut follower: Follower,
     pause: Duration,
     closing: &AtomicBool,
-) -> Result<Option<Follower>, String> {
-    let Some(mut follower) = attach(path, before, closing)? else { return Ok(None) };
+) -> Result<Follower, String> {
     let mut idle = 0;
     while idle < PATIENCE {
         let had = follower.frames.len();
@@ -92,7 +104,7 @@ fn follow(
         idle = if waits { idle + 1 } else { 0 };
         std::thread::sleep(pause);
     }
-    Ok(Some(follower))
+    Ok(follower)
 }
 
 /// Compares what a reader got with the frames of a file; `all`: nothing may be missing.

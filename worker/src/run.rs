@@ -207,7 +207,13 @@ impl Worker {
                 }
                 _ => tracing::debug!(range = %ticket.range, "a ticket of another run was dropped"),
             },
-            Body::EndOfScan { .. } | Body::Bye => self.no_more = true,
+            Body::EndOfScan { .. } | Body::Bye => {
+                self.no_more = true;
+                // Everything is durable: what is still here was sent again for a sink that has it,
+                // and that may be gone and never grant it.
+                self.tickets.clear();
+                self.finished = None;
+            }
             Body::Stop(failure) | Body::Refused(failure) => return Err(failure),
             other => tracing::warn!("a message out of place was dropped: {other:?}"),
         }
