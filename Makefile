@@ -3,9 +3,10 @@
 VENV := .venv
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 PTYSTREAM := $(TARGET)/release/ptystream
+SCHEDULES := 1000000
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long lint fmt bench build venv setup clean
+.PHONY: help demo test test-long simulate lint fmt bench build venv setup clean
 
 help: ## Lists the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +22,9 @@ test: venv ## Runs all tests and lints; the last line counts them.
 
 test-long: venv ## As test, with scans of full length (20,000 frames) where memory is measured.
 	@PTYSTREAM_LONG=1 tests/tools/test.sh $(VENV)
+
+simulate: setup ## Runs the cores through SCHEDULES schedules of faults (a million).
+	@PTYSTREAM_SCHEDULES=$(SCHEDULES) cargo test -p ptystream --test simulation
 
 lint: setup ## Checks format, clippy and documentation.
 	@tests/tools/lint.sh

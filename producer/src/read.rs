@@ -12,6 +12,9 @@ use ptystream_common::source::{Check, Common, Source, load_each};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+/// Frames that cannot be read, and why.
+type Failed = Vec<(Index, Failure)>;
+
 /// What the thread is asked.
 #[derive(Debug)]
 enum Job {
@@ -119,7 +122,7 @@ fn read(
     source: &mut dyn Source,
     common: &Common,
     ticket: &Ticket,
-) -> Result<(PixelsHead, Vec<Bytes>), Vec<(Index, Failure)>> {
+) -> Result<(PixelsHead, Vec<Bytes>), Failed> {
     let Ticket { range, gaps, .. } = ticket;
     let wanted: Vec<Index> = range.iter().filter(|i| !gaps.contains(i)).collect();
     let loaded = load_each(source, common, &wanted)?;
