@@ -6,9 +6,10 @@ PTYSTREAM := $(TARGET)/release/ptystream
 SEEDS ?= 20
 FIRST ?= 0
 JOBS ?= 4
+SCHEDULES ?= 1000000
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long chaos lint fmt bench build venv setup clean
+.PHONY: help demo test test-long chaos simulate lint fmt bench build venv setup clean
 
 help: ## Lists the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +29,9 @@ test-long: venv ## As test, with scans of full length (20,000 frames) where memo
 chaos: setup ## Runs scans under faults and compares what they leave: SEEDS=20 FIRST=0 JOBS=4.
 	@cargo build --quiet
 	@$(TARGET)/debug/ptystream chaos --seeds $(SEEDS) --first-seed $(FIRST) --jobs $(JOBS)
+
+simulate: setup ## Runs the cores through SCHEDULES schedules of faults (a million).
+	@PTYSTREAM_SCHEDULES=$(SCHEDULES) cargo test -p ptystream --test simulation
 
 lint: setup ## Checks format, clippy and documentation.
 	@tests/tools/lint.sh

@@ -23,7 +23,12 @@ pub struct CreditBook {
 impl CreditBook {
     /// Makes a book of `slots` results in memory, at most `window` of one worker.
     pub fn new(slots: usize, window: usize) -> Self {
-        Self { slots: slots.max(1), window: window.max(1), granted: BTreeMap::new(), kept: BTreeMap::new() }
+        Self {
+            slots: slots.max(1),
+            window: window.max(1),
+            granted: BTreeMap::new(),
+            kept: BTreeMap::new(),
+        }
     }
 
     /// A worker joins with no grant.

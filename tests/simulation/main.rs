@@ -99,18 +99,20 @@ fn setup() -> impl Strategy<Value = Setup> {
     let few = |most: usize| prop_oneof![2 => Just(0), 1 => 0..=most];
     let frames = move |most| few(most).prop_flat_map(|n| btree_set(0u64..20, n));
     (sizes, any::<bool>(), frames(2), frames(1), frames(2)).prop_map(
-        |((frames, per_chunk, batch, window, slots, workers, out), late, poison, hang, bad)| Setup {
-            frames,
-            per_chunk,
-            batch: batch.min(per_chunk),
-            window,
-            slots,
-            workers,
-            max_outstanding: if out == 8 { usize::MAX } else { out },
-            late_length: late,
-            poison,
-            hang,
-            bad,
+        |((frames, per_chunk, batch, window, slots, workers, out), late, poison, hang, bad)| {
+            Setup {
+                frames,
+                per_chunk,
+                batch: batch.min(per_chunk),
+                window,
+                slots,
+                workers,
+                max_outstanding: if out == 8 { usize::MAX } else { out },
+                late_length: late,
+                poison,
+                hang,
+                bad,
+            }
         },
     )
 }

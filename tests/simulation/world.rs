@@ -222,8 +222,7 @@ impl World {
     fn plan(&mut self, peer: u64) {
         let stamp = self.roster.stamp();
         if self.running
-            && let Some(worker) =
-                self.workers.iter_mut().find(|w| w.alive && w.at_producer == peer)
+            && let Some(worker) = self.workers.iter_mut().find(|w| w.alive && w.at_producer == peer)
         {
             worker.from_producer.push_back(ToWorker::Plan(stamp));
             self.roster.planned(PeerId(peer));
@@ -449,7 +448,10 @@ impl World {
             let at = held.ranges.iter().position(|(r, _)| r.contains(Index(index)));
             let Some(at) = at else { continue };
             holders += 1;
-            assert!(now - held.ranges[at].1 >= GIVE_UP, "{index} is given up early: {reason}, {now:?}, {held:?} of {holders}");
+            assert!(
+                now - held.ranges[at].1 >= GIVE_UP,
+                "{index} is given up early: {reason}, {now:?}, {held:?} of {holders}"
+            );
         }
         assert!(holders > 0 || self.gaps.keys().any(|g| g.abs_diff(index) < 8), "nobody held it");
         // Whoever stands still over it is relieved of everything.
