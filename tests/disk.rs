@@ -6,6 +6,7 @@
 mod support;
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 use support::Desk;
 
 /// A small disk of its own in memory, as long as it lives.
@@ -38,8 +39,16 @@ impl<'a> Disk<'a> {
 
 impl Drop for Disk<'_> {
     fn drop(&mut self) {
-        let done = std::process::Command::new("umount").arg(self.0).status();
-        assert!(done.is_ok_and(|s| s.success()) || std::thread::panicking());
+        // A process of another test may have inherited a file that this one was reading.
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            let done = std::process::Command::new("umount").arg(self.0).output();
+            if done.is_ok_and(|d| d.status.success()) || std::thread::panicking() {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{} cannot be unmounted", self.0.display());
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 }
 
@@ -112,7 +121,7 @@ fn clear(folder: &Path) {
     }
 }
 
-/// Writes a scan of some 100 chunk-sized pieces whose form is `save`; `wait`: `disk_wait_secs`.
+/// Writes the configuration of a scan; `wait`: its `disk_wait_secs`.
 fn scan(desk: &Desk, save: &str, wait: u32) {
     desk.moonflower(
         "a",

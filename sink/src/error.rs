@@ -132,6 +132,15 @@ impl SinkError {
         code.is_some_and(|code| TROUBLE.contains(&code))
     }
 
+    /// Returns the failure of a scan that had begun: it says how to go on.
+    pub fn in_mid_scan(&self) -> Failure {
+        let mut failure = Failure::from(self);
+        if self.is_trouble() {
+            failure.text.push_str("; the same command goes on from the chunks that are whole");
+        }
+        failure
+    }
+
     /// Returns the bytes that are needed, as far as they are known.
     pub fn needed(&self) -> u64 {
         match self {
@@ -143,11 +152,7 @@ impl SinkError {
 
 impl From<&SinkError> for Failure {
     fn from(error: &SinkError) -> Self {
-        let mut text = chain(error);
-        if error.is_trouble() {
-            text.push_str("; the same command goes on from the chunks that are whole");
-        }
-        Self::new(error.kind(), text)
+        Self::new(error.kind(), chain(error))
     }
 }
 

@@ -168,7 +168,8 @@ impl Sink {
         };
         let Some(mut halted) = self.halted.take() else { return Ok(None) };
         halted.patience.resumed(now);
-        tracing::info!("the disk takes writes again; the scan goes on");
+        // As loud as the pause, for who reads the log afterwards.
+        tracing::warn!("the disk takes writes again; the scan goes on");
         match opened {
             Open::Ready(writer, publisher) => {
                 let (tally, counts) = (halted.tally, halted.counts);

@@ -390,7 +390,7 @@ impl Sink {
                     scan.disk.abandon();
                     scan.failed.get_or_insert(error);
                 }
-                _ => return Err(Failure::from(&error)),
+                _ => return Err(error.in_mid_scan()),
             },
             DiskEvent::Finished(finished) => return Ok(self.report(*finished)),
         }

@@ -71,3 +71,93 @@ impl Scan {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::threads::DiskEvent;
+    use ptystream_common::dtype::Dtype;
+    use ptystream_common::index::IndexSet;
+    use ptystream_common::message::{Prepared, PreparedForm};
+    use ptystream_common::params::PipelineParams;
+    use std::time::Duration;
+
+    /// A scan of 10 announced frames in chunks of 4, of which nothing is written.
+    fn scan(follow: Follow) -> Scan {
+        let announce = Announce {
+            scan_key: "k".into(),
+            key_parts: BTreeMap::new(),
+            num_frames: Some(10),
+            frames_per_chunk: 4,
+            form: PreparedForm {
+                data: Dtype::U8,
+                weights: Dtype::U8,
+                shape: [1, 1],
+                weights_shape: [1, 1],
+                batch: 1,
+                data_filters: vec![],
+                weights_filters: vec![],
+                common_weights: false,
+            },
+            positions: None,
+            meta: vec![],
+            info: vec![],
+            positions_scan: None,
+            dfile: None,
+            chunk_format: None,
+            save: None,
+            pipeline: PipelineParams { follow, ..PipelineParams::default() },
+            warnings: vec![],
+            origins: vec![],
+        };
+        Scan {
+            announce,
+            stamp: Stamp::default(),
+            horizon: 8,
+            assembler: Assembler::new(4, Some(10), false, &IndexSet::new()),
+            disk: Disk::start(None, Duration::ZERO).unwrap(),
+            hold: None,
+            patience: Patience::new(Duration::ZERO),
+            failed: None,
+            unwritten: BTreeMap::new(),
+            largest_chunk: 0,
+            has_common_weights: false,
+            end_announced: false,
+            aborted: None,
+            finishing: false,
+            state_changed: false,
+            tally: Tally::default(),
+            before: Counts::default(),
+        }
+    }
+
+    #[test]
+    fn a_scan_that_ends_early_is_filled_up_for_a_reader_that_counts() {
+        assert_eq!(scan(Follow::Any).fill_up(5), 5);
+        let mut scan = scan(Follow::Ptypy);
+        for first in 0..5 {
+            scan.assembler.prepared(&Prepared {
+                range: IndexRange::new(first, 1),
+                positions: None,
+                max_valid: None,
+                invalid: None,
+                checksums: None,
+                load_us: 0,
+                prepare_us: 0,
+            });
+        }
+        scan.close(Index(0));
+        assert_eq!(scan.fill_up(5), 10);
+        scan.disk.abandon();
+        let closed: Vec<IndexRange> = scan
+            .disk
+            .events
+            .iter()
+            .filter_map(|e| if let DiskEvent::Durable(range) = e { Some(range) } else { None })
+            .collect();
+        assert_eq!(closed, [(0, 4), (4, 4), (8, 2)].map(|(a, n)| IndexRange::new(a, n)));
+        let why = "the scan ended before this frame".to_owned();
+        assert_eq!(scan.assembler.gaps(), [(IndexRange::new(5, 5), why)]);
+    }
+}

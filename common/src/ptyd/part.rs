@@ -371,9 +371,8 @@ fn has_frames(file: &File, head: &PartHead, form: &PreparedForm) -> hdf5::Result
     let batch = form.batch.max(1) as usize;
     for (n, rows) in indices.chunks(batch).enumerate() {
         let at = [n * batch, 0, 0];
-        if !rows.iter().all(is_gap)
-            && !(raw::is_allocated(&data, &at)? && raw::is_allocated(&weights, &at)?)
-        {
+        let there = raw::is_allocated(&data, &at)? && raw::is_allocated(&weights, &at)?;
+        if !there && !rows.iter().all(is_gap) {
             return Ok(false);
         }
     }

@@ -133,6 +133,16 @@ impl ClosedPart {
     }
 }
 
+impl Drop for ClosedPart {
+    /// Deletes it unless it was published: its frames are not durable and come again, and a full
+    /// disk needs the room.
+    fn drop(&mut self) {
+        if let Err(error) = disk::remove(&self.temporary) {
+            tracing::warn!("{}", ptystream_common::error::chain(&error));
+        }
+    }
+}
+
 /// Writes prepared frames into parts; owned by one thread.
 #[derive(Debug)]
 pub struct Writer {

@@ -315,17 +315,6 @@ impl Publisher {
     }
 }
 
-impl Drop for Publisher {
-    /// Deletes parts that wait for one before them: their frames are not durable and come again.
-    fn drop(&mut self) {
-        for part in std::mem::take(&mut self.waiting).into_values() {
-            if let Err(error) = disk::remove(&part.temporary) {
-                tracing::warn!("{}", ptystream_common::error::chain(&error));
-            }
-        }
-    }
-}
-
 /// Returns entries with one of them set, at its place or at the end.
 fn with(entries: &[(String, Value)], key: &str, value: Option<Value>) -> Vec<(String, Value)> {
     let mut all = entries.to_vec();
