@@ -52,11 +52,15 @@ pub enum Done {
         frames: Vec<(Index, Failure)>,
         /// The batch that they belong to.
         range: IndexRange,
+        /// Who never got it, and the stamp of its plan.
+        worker: (PeerId, Stamp),
     },
     /// Frames that a live source has let go, or that had no room.
     Lost {
         /// Each with the reason.
         frames: Vec<(Index, String)>,
+        /// Who never got their ticket, and the stamp of its plan.
+        worker: (PeerId, Stamp),
     },
     /// The scan was ended from outside; no more frames will come.
     Interrupted {
@@ -121,7 +125,10 @@ impl Reader {
                                 }
                                 Done::Unsent(worker)
                             }
-                            Err(frames) => Done::Failed { frames, range: ticket.range },
+                            Err(frames) => {
+                                let worker = (worker, stamp);
+                                Done::Failed { frames, range: ticket.range, worker }
+                            }
                         }
                     }
                 };

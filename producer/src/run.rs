@@ -427,9 +427,15 @@ impl Producer<'_> {
                 self.source_ended = true;
                 self.came(available, Some(&reason))
             }
-            Done::Lost { frames } => self.on_lost(frames),
+            Done::Lost { frames, worker } => {
+                self.on_lost(frames)?;
+                self.give_back(worker)
+            }
             Done::Unsent(worker) => self.unsent(worker),
-            Done::Failed { frames, .. } => self.on_failed(frames),
+            Done::Failed { frames, worker, .. } => {
+                self.on_failed(frames)?;
+                self.give_back(worker)
+            }
             Done::Broken(failure) => Err(failure),
         }
     }

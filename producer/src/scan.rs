@@ -266,7 +266,7 @@ impl Scan {
             scan_key: hash(&self.key_parts()),
             dfile: self.data.dfile.clone(),
             bytes: (self.plan.frame.bytes() + weights) as u64,
-            least: u64::from(self.plan.frames_per_chunk),
+            least: u64::from(self.plan.frames_per_chunk).min(self.num_frames.unwrap_or(u64::MAX)),
         };
         self.live.then(|| Retention::open(&frames, &self.pipeline)).transpose()
     }
