@@ -88,7 +88,7 @@ pub fn run(
     let source = scan.source.take().ok_or_else(|| {
         Failure::new(Kind::Config, "the scan's source has been taken by another run")
     })?;
-    let kept = scan.retention()?;
+    let kept = scan.retention.take();
     let reader = Reader::start(source, scan.common(), hub.tx.clone(), kept, scan.num_frames)?;
     let measuring = scan.needs_center();
     if !scan.plan.workers_read {
