@@ -4,16 +4,15 @@
 //! So slow workers cost room and not frames. Only the room's end makes the source wait, or frames
 //! drop, as `pipeline.on_full` says.
 
-use crate::read::{Done, Job, pack};
+use crate::read::{Done, Job, Packed, pack};
 use crate::retain::book::Loss;
 use crate::retain::{Kept, Retention};
-use bytes::Bytes;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use ptystream_common::error::{Failure, Kind};
 use ptystream_common::frame::Loaded;
 use ptystream_common::index::Index;
 use ptystream_common::link::{HubSend, PeerId};
-use ptystream_common::message::{Body, Message, PixelsHead, Stamp, Ticket};
+use ptystream_common::message::{Body, Message, Stamp, Ticket};
 use ptystream_common::params::OnFull;
 use ptystream_common::source::{Check, Common, Source, SourceError};
 use std::time::Duration;
@@ -234,11 +233,7 @@ impl Live {
     }
 
     /// Puts a ticket's frames together.
-    fn serve(
-        &mut self,
-        ticket: &Ticket,
-        worker: (PeerId, Stamp),
-    ) -> Result<(PixelsHead, Vec<Bytes>), Done> {
+    fn serve(&mut self, ticket: &Ticket, worker: (PeerId, Stamp)) -> Result<Packed, Done> {
         let mut loaded = Vec::with_capacity(ticket.range.count as usize);
         let mut lost = Vec::new();
         let mut failed = Vec::new();

@@ -16,6 +16,9 @@ use ptystream_common::source::{Check, Common, Source, SourceError, load_each};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+/// How a ticket's frames lie in the parts, and the parts.
+pub(crate) type Packed = (PixelsHead, Vec<Bytes>);
+
 /// What the thread is asked.
 #[derive(Debug)]
 pub(crate) enum Job {
@@ -177,13 +180,13 @@ fn read(
     source: &mut dyn Source,
     common: &Common,
     ticket: &Ticket,
-) -> Result<(PixelsHead, Vec<Bytes>), Vec<(Index, Failure)>> {
+) -> Result<Packed, Vec<(Index, Failure)>> {
     let wanted: Vec<Index> = ticket.range.iter().filter(|i| !ticket.gaps.contains(i)).collect();
     Ok(pack(ticket, load_each(source, common, &wanted)?))
 }
 
 /// Lays a ticket's frames into parts: how they lie there, and the parts.
-pub(crate) fn pack(ticket: &Ticket, loaded: Vec<Loaded>) -> (PixelsHead, Vec<Bytes>) {
+pub(crate) fn pack(ticket: &Ticket, loaded: Vec<Loaded>) -> Packed {
     let Ticket { range, gaps, .. } = ticket;
     let wanted = range.iter().filter(|i| !gaps.contains(i)).count();
     let mut frames = Vec::with_capacity(range.count as usize);
