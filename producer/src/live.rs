@@ -4,16 +4,15 @@
 //! So slow workers cost room and not frames. Only the room's end makes the source wait, or frames
 //! drop, as `pipeline.on_full` says.
 
-use crate::read::{Done, Job, pack};
+use crate::read::{Done, Job, Packed, pack};
 use crate::retain::book::Loss;
 use crate::retain::{Kept, Retention};
-use bytes::Bytes;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use ptystream_common::error::{Failure, Kind};
 use ptystream_common::frame::Loaded;
 use ptystream_common::index::Index;
-use ptystream_common::link::HubSend;
-use ptystream_common::message::{Body, Message, PixelsHead, Ticket};
+use ptystream_common::link::{HubSend, PeerId};
+use ptystream_common::message::{Body, Message, Stamp, Ticket};
 use ptystream_common::params::OnFull;
 use ptystream_common::source::{Check, Common, Source, SourceError};
 use std::time::Duration;
@@ -87,16 +86,18 @@ impl Live {
                         self.retention.finish();
                         return;
                     }
-                    Job::Read { worker, stamp, mut ticket } => match self.serve(&ticket) {
-                        Ok((head, parts)) => {
-                            ticket.pixels = Some(head);
-                            let body = Body::Ticket(ticket);
-                            if !tx.send(worker, Message::with_parts(stamp, body, parts)) {
-                                answers.push(Done::Unsent(worker));
+                    Job::Read { worker, stamp, mut ticket } => {
+                        match self.serve(&ticket, (worker, stamp)) {
+                            Ok((head, parts)) => {
+                                ticket.pixels = Some(head);
+                                let body = Body::Ticket(ticket);
+                                if !tx.send(worker, Message::with_parts(stamp, body, parts)) {
+                                    answers.push(Done::Unsent(worker));
+                                }
                             }
+                            Err(done) => answers.push(done),
                         }
-                        Err(done) => answers.push(done),
-                    },
+                    }
                 }
             }
             if !broken {
@@ -232,7 +233,7 @@ impl Live {
     }
 
     /// Puts a ticket's frames together.
-    fn serve(&mut self, ticket: &Ticket) -> Result<(PixelsHead, Vec<Bytes>), Done> {
+    fn serve(&mut self, ticket: &Ticket, worker: (PeerId, Stamp)) -> Result<Packed, Done> {
         let mut loaded = Vec::with_capacity(ticket.range.count as usize);
         let mut lost = Vec::new();
         let mut failed = Vec::new();
@@ -247,8 +248,8 @@ impl Live {
         }
         match (lost.is_empty(), failed.is_empty()) {
             (true, true) => Ok(pack(ticket, loaded)),
-            (false, _) => Err(Done::Lost { frames: lost }),
-            (true, false) => Err(Done::Failed { frames: failed, range: ticket.range }),
+            (false, _) => Err(Done::Lost { frames: lost, worker }),
+            (true, false) => Err(Done::Failed { frames: failed, range: ticket.range, worker }),
         }
     }
 

@@ -16,6 +16,9 @@ use ptystream_common::source::{Check, Common, Source, SourceError, load_each};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+/// How a ticket's frames lie in the parts, and the parts.
+pub(crate) type Packed = (PixelsHead, Vec<Bytes>);
+
 /// What the thread is asked.
 #[derive(Debug)]
 pub(crate) enum Job {
@@ -52,11 +55,15 @@ pub enum Done {
         frames: Vec<(Index, Failure)>,
         /// The batch that they belong to.
         range: IndexRange,
+        /// Who never got it, and the stamp of its plan.
+        worker: (PeerId, Stamp),
     },
     /// Frames that a live source has let go, or that had no room.
     Lost {
         /// Each with the reason.
         frames: Vec<(Index, String)>,
+        /// Who never got their ticket, and the stamp of its plan.
+        worker: (PeerId, Stamp),
     },
     /// The scan was ended from outside; no more frames will come.
     Interrupted {
@@ -121,7 +128,10 @@ impl Reader {
                                 }
                                 Done::Unsent(worker)
                             }
-                            Err(frames) => Done::Failed { frames, range: ticket.range },
+                            Err(frames) => {
+                                let worker = (worker, stamp);
+                                Done::Failed { frames, range: ticket.range, worker }
+                            }
                         }
                     }
                 };
@@ -165,19 +175,17 @@ impl Reader {
     }
 }
 
-/// How frames lie in the parts, and the parts.
-type Pixels = (PixelsHead, Vec<Bytes>);
 /// Frames that cannot be had, and why.
 type Failed = Vec<(Index, Failure)>;
 
-/// Reads a ticket's frames.
-fn read(source: &mut dyn Source, common: &Common, ticket: &Ticket) -> Result<Pixels, Failed> {
+/// Reads a ticket's frames: how they lie in the parts, and the parts.
+fn read(source: &mut dyn Source, common: &Common, ticket: &Ticket) -> Result<Packed, Failed> {
     let wanted: Vec<Index> = ticket.range.iter().filter(|i| !ticket.gaps.contains(i)).collect();
     Ok(pack(ticket, load_each(source, common, &wanted)?))
 }
 
-/// Lays a ticket's frames into parts.
-pub(crate) fn pack(ticket: &Ticket, loaded: Vec<Loaded>) -> Pixels {
+/// Lays a ticket's frames into parts: how they lie there, and the parts.
+pub(crate) fn pack(ticket: &Ticket, loaded: Vec<Loaded>) -> Packed {
     let Ticket { range, gaps, .. } = ticket;
     let wanted = range.iter().filter(|i| !gaps.contains(i)).count();
     let mut frames = Vec::with_capacity(range.count as usize);

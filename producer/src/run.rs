@@ -80,7 +80,7 @@ pub fn run(
     let source = scan.source.take().ok_or_else(|| {
         Failure::new(Kind::Config, "the scan's source has been taken by another run")
     })?;
-    let kept = scan.retention()?;
+    let kept = scan.retention.take();
     let reader = Reader::start(source, scan.common(), hub.tx.clone(), kept, scan.num_frames)?;
     let measuring = scan.needs_center();
     if !scan.plan.workers_read {
@@ -453,12 +453,18 @@ impl Producer<'_> {
                 self.source_ended = true;
                 self.came(available, Some(&reason))
             }
-            Done::Lost { frames } => self.on_lost(frames),
+            Done::Lost { frames, worker } => {
+                self.on_lost(frames)?;
+                self.give_back(worker)
+            }
             Done::Unsent(worker) => {
                 self.dispatcher.unsent(worker);
                 Ok(())
             }
-            Done::Failed { frames, .. } => self.on_failed(frames),
+            Done::Failed { frames, worker, .. } => {
+                self.on_failed(frames)?;
+                self.give_back(worker)
+            }
             Done::Broken(failure) => Err(failure),
         }
     }

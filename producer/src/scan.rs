@@ -37,6 +37,8 @@ const ORPHAN_GRACE: Duration = Duration::from_secs(5);
 pub struct Scan {
     /// Where frames come from, until the reading thread takes it.
     pub source: Option<Box<dyn Source>>,
+    /// Room for the frames of a live source, until the reading thread takes it.
+    pub retention: Option<Retention>,
     /// How to prepare them; without geometry as long as the centre is to be measured.
     pub plan: PreparePlan,
     /// Dark, flat, weight.
@@ -180,6 +182,7 @@ impl Scan {
             identity: source.identity()?,
             recorded: source.recorded()?,
             source: None,
+            retention: None,
             plan,
             arrays,
             num_frames,
@@ -202,6 +205,7 @@ impl Scan {
         scan.warnings.extend(source.warnings());
         scan.source = Some(source);
         scan.size_up(frame)?;
+        scan.retention = scan.make_room()?;
         if !scan.needs_center() {
             scan.set_center(None)?;
         }
@@ -266,11 +270,11 @@ impl Scan {
         common
     }
 
-    /// Returns room for the frames of a live source; `None` for one that can be read again.
+    /// Makes room for the frames of a live source; `None` for one that can be read again.
     ///
     /// # Errors
     /// If there is too little, or the spool cannot be used.
-    pub fn retention(&self) -> Result<Option<Retention>, Failure> {
+    fn make_room(&self) -> Result<Option<Retention>, Failure> {
         let FrameForm { shape: [rows, cols], .. } = self.plan.frame;
         let weights = match self.plan.weights {
             WeightsFrom::Frame(dtype) => rows * cols * dtype.size(),
@@ -280,7 +284,7 @@ impl Scan {
             scan_key: hash(&self.key_parts()),
             dfile: self.data.dfile.clone(),
             bytes: (self.plan.frame.bytes() + weights) as u64,
-            least: u64::from(self.plan.frames_per_chunk),
+            least: u64::from(self.plan.frames_per_chunk).min(self.num_frames.unwrap_or(u64::MAX)),
         };
         self.live.then(|| Retention::open(&frames, &self.pipeline)).transpose()
     }

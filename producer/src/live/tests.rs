@@ -92,9 +92,9 @@ fn serve(live: &mut Live, index: u64) -> Result<u8, String> {
     let range = IndexRange::new(index, 1);
     let ticket =
         Ticket { range, task: Task::Prepare, positions: None, gaps: Vec::new(), pixels: None };
-    match live.serve(&ticket) {
+    match live.serve(&ticket, (PeerId(0), Stamp::default())) {
         Ok((_, parts)) => Ok(parts[0][0]),
-        Err(Done::Lost { frames }) => Err(frames[0].1.clone()),
+        Err(Done::Lost { frames, .. }) => Err(frames[0].1.clone()),
         Err(other) => panic!("{other:?}"),
     }
 }

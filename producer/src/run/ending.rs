@@ -5,7 +5,8 @@ use super::Producer;
 use crate::phase::Phase;
 use ptystream_common::error::{Failure, Kind};
 use ptystream_common::index::{Index, IndexRange};
-use ptystream_common::message::{Aborted, Body};
+use ptystream_common::link::PeerId;
+use ptystream_common::message::{Aborted, Body, Stamp};
 use ptystream_common::params::{OnAbort, OnGap};
 
 impl Producer<'_> {
@@ -126,6 +127,15 @@ impl Producer<'_> {
             true => Err(failure.clone()),
             false => Ok(()),
         }
+    }
+
+    /// A ticket never went out: its worker still waits for one, and would ask for no other.
+    pub(super) fn give_back(&mut self, (worker, stamp): (PeerId, Stamp)) -> Result<(), Failure> {
+        if !self.workers.counts(worker, stamp) {
+            return Ok(());
+        }
+        let actions = self.dispatcher.want(worker, 1);
+        self.act(actions)
     }
 
     /// Declares frames as gaps that a live source has let go: nobody can be blamed for them, so

@@ -214,9 +214,7 @@ impl Publisher {
     fn record(&self, ending: &Ending<'_>) -> Record {
         let run = &*self.run;
         let form = &run.announce.form;
-        let mut all: Vec<_> = self.published.gaps.iter().chain(ending.gaps).cloned().collect();
-        all.sort();
-        all.dedup();
+        let all = united(self.published.gaps.iter().chain(ending.gaps));
         Record {
             identity: run.identity.clone(),
             state: match (ending.has_come, ending.aborted) {
@@ -313,6 +311,29 @@ impl Publisher {
             _ => Ok(()),
         }
     }
+}
+
+/// Unites lists of gaps that overlap: each index once, neighbours of one reason joined.
+fn united<'a>(
+    gaps: impl Iterator<Item = &'a (IndexRange, String)>,
+) -> Vec<(IndexRange, String)> {
+    let mut sorted: Vec<_> = gaps.collect();
+    sorted.sort_by_key(|(range, _)| (range.first, std::cmp::Reverse(range.count)));
+    let mut all: Vec<(IndexRange, String)> = Vec::new();
+    let mut next = 0;
+    for (range, reason) in sorted {
+        let first = range.first.0.max(next);
+        if first >= range.end() {
+            continue;
+        }
+        next = range.end();
+        let count = (next - first) as u32;
+        match all.last_mut() {
+            Some((last, why)) if last.end() == first && why == reason => last.count += count,
+            _ => all.push((IndexRange::new(first, count), reason.clone())),
+        }
+    }
+    all
 }
 
 /// Returns entries with one of them set, at its place or at the end.
