@@ -54,6 +54,7 @@ pub fn run(
         .threads
         .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let mut workers = Vec::with_capacity(threads);
+    let over = Shutdown::new();
     for number in 0..threads.max(1) {
         let name = format!("worker {number}");
         let args = ptystream_worker::run::WorkerArgs {
@@ -63,13 +64,15 @@ pub fn run(
             registry: registry.clone(),
             window: config.pipeline.window,
             peer_timeout,
-            shutdown: Shutdown::new(),
+            shutdown: over.clone(),
             activity: Arc::default(),
         };
         workers.push(spawn(name, move || ptystream_worker::run::run(args).map(|_| ()))?);
     }
     let result =
         ptystream_producer::run::run(scan, &config.pipeline, producer_hub, shutdown, progress);
+    // One that connected too late to hear of the end would wait for its peers.
+    over.begin();
     let deadline = Instant::now() + STRAGGLING;
     for thread in workers.into_iter().chain([sink]) {
         let name = thread.thread().name().unwrap_or("a role").to_owned();

@@ -87,7 +87,7 @@ mod tests {
     fn scan(follow: Follow) -> Scan {
         let announce = Announce {
             scan_key: "k".into(),
-            key_parts: BTreeMap::new(),
+            key_parts: std::collections::BTreeMap::new(),
             num_frames: Some(10),
             frames_per_chunk: 4,
             form: PreparedForm {
@@ -120,7 +120,6 @@ mod tests {
             hold: None,
             patience: Patience::new(Duration::ZERO),
             failed: None,
-            unwritten: BTreeMap::new(),
             largest_chunk: 0,
             has_common_weights: false,
             end_announced: false,
