@@ -336,6 +336,11 @@ impl Producer<'_> {
         tracing::info!(row = mean[0], column = mean[1], "centre measured");
         self.scan.set_center(Some(mean)).map_err(|e| Failure::from(&e))?;
         self.dispatcher = Dispatcher::new(self.scan.cut(&self.pipeline), self.scan.num_frames);
+        for peer in self.workers.peers() {
+            let name = self.workers.name(peer).unwrap_or_default();
+            // Nothing is handed out before the file is open.
+            self.dispatcher.worker_joined(peer, name);
+        }
         let gaps: Vec<u64> = self.gaps.keys().copied().collect();
         for index in gaps {
             self.dispatcher.declare_gap(IndexRange::new(index, 1));
