@@ -314,9 +314,7 @@ impl Publisher {
 }
 
 /// Unites lists of gaps that overlap: each index once, neighbours of one reason joined.
-fn united<'a>(
-    gaps: impl Iterator<Item = &'a (IndexRange, String)>,
-) -> Vec<(IndexRange, String)> {
+fn united<'a>(gaps: impl Iterator<Item = &'a (IndexRange, String)>) -> Vec<(IndexRange, String)> {
     let mut sorted: Vec<_> = gaps.collect();
     sorted.sort_by_key(|(range, _)| (range.first, std::cmp::Reverse(range.count)));
     let mut all: Vec<(IndexRange, String)> = Vec::new();
