@@ -59,7 +59,7 @@ fn prepared() -> Prepared {
         positions: Some(vec![[1e-6, -2e-6], [f64::MAX, 0.1]]),
         max_valid: Some(vec![4, 4]),
         invalid: None,
-        checksums: Some(vec![u64::MAX]),
+        checksums: Some(vec![u64::MAX, 0]),
         load_us: 17,
         prepare_us: 400,
     }
@@ -176,7 +176,8 @@ fn every_message_comes_back_as_it_was() {
 
 #[test]
 fn payload_is_not_copied() {
-    let message = &all()[15];
+    let all = all();
+    let message = all.iter().find(|m| !m.parts.is_empty()).unwrap();
     let parts = encode(message).unwrap();
     assert_eq!(parts[1].as_ptr(), message.parts[0].as_ptr());
     let at = parts[1].as_ptr();
@@ -201,7 +202,7 @@ fn another_version_is_named_before_anything_else_is_read() {
     assert_eq!(error, WireError::Version { theirs: 7, ours: VERSION });
     assert_eq!(
         error.to_string(),
-        "the peer speaks wire version 7, this program 1; use the same ptystream everywhere"
+        "the peer speaks wire version 7, this program 2; use the same ptystream everywhere"
     );
 }
 
@@ -213,7 +214,7 @@ fn what_is_no_message_is_garbage() {
     let mut long = good.clone();
     long.resize(MAX_HEADER_BYTES + 1, 0xc0);
     let cases =
-        [vec![], vec![0; 5], b"HTTP/1.1 200".to_vec(), b"PTYS\x01\0".to_vec(), trailing, long];
+        [vec![], vec![0; 5], b"HTTP/1.1 200".to_vec(), b"PTYS\x02\0".to_vec(), trailing, long];
     for head in cases {
         let error = decode(vec![head.into()]).unwrap_err();
         assert!(matches!(error, WireError::Garbage(_)), "{error}");

@@ -44,7 +44,7 @@ impl Rhythm {
 
     /// Returns `every` as a beat tells it: never less than it is.
     pub(super) fn every_ms(&self) -> u32 {
-        u32::try_from(self.every.as_micros().div_ceil(1000)).unwrap_or(u32::MAX)
+        u32::try_from(self.every.as_nanos().div_ceil(1_000_000)).unwrap_or(u32::MAX)
     }
 }
 
