@@ -1,6 +1,6 @@
 //! The thread that owns the source: looks how far it has come and, where the producer sends
 //! pixels, reads them and sends them on their way: each thread that a frame passes wakes another.
-//! A live source has its own manner: [`crate::live`].
+//! A live source has its own manner: `live.rs`.
 
 use crate::live::Live;
 use crate::retain::Retention;

@@ -69,18 +69,25 @@ pub(super) fn open(address: &str, target: ZmqAddress, rhythm: Rhythm) -> Result<
     Ok(Spoke { address: address.to_owned(), events, tx })
 }
 
-/// Where big parts go, and over which connection; empty until the hub has accepted it.
+/// A segment that the hub of a connection has accepted.
+struct Accepted {
+    connection: u64,
+    memory: Arc<Outgoing>,
+}
+
+/// Where big parts go; empty until the hub has accepted it.
 #[derive(Clone, Default)]
-struct Memory(Arc<Mutex<Option<(u64, Arc<Outgoing>)>>>);
+struct Memory(Arc<Mutex<Option<Accepted>>>);
 
 impl Memory {
-    fn set(&self, memory: Option<(u64, Arc<Outgoing>)>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = memory;
+    fn set(&self, accepted: Option<Accepted>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = accepted;
     }
 
     fn of(&self, connection: u64) -> Option<Arc<Outgoing>> {
-        let memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        memory.as_ref().filter(|(of, _)| *of == connection).map(|(_, memory)| Arc::clone(memory))
+        let accepted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let accepted = accepted.as_ref().filter(|a| a.connection == connection)?;
+        Some(Arc::clone(&accepted.memory))
     }
 }
 
@@ -230,8 +237,11 @@ impl Client {
                         let parts = match self.sharing.receive(message.into_vec()) {
                             Ok(Received::Message(parts)) => parts,
                             Ok(Received::Answers(answers)) => {
+                                let connection = self.last;
                                 let accepted = self.sharing.accepted();
-                                self.memory.set(accepted.map(|memory| (self.last, memory)));
+                                self.memory.set(
+                                    accepted.map(|memory| Accepted { connection, memory }),
+                                );
                                 for part in answers {
                                     if self.send(socket, vec![part]).await.is_err() {
                                         return End::Gone;

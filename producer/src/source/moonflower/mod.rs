@@ -3,7 +3,7 @@
 //! Frame i depends on the parameters and on i alone, so that whoever computes it in whatever order
 //! gets the same bytes. With `repeat` only so many frames are simulated and served again and again,
 //! each for the price of a reference; positions go on over the whole scan all the same. With `live`
-//! they come and go at the pace of a detector ([`clock`]).
+//! they come and go at the pace of a detector (`clock.rs`).
 //!
 //! # Source
 //! ptypy's `MoonFlowerScan`: names and meaning of the parameters; probe and object are our own.
