@@ -49,7 +49,7 @@ fn hello(address: &str, name: &str) -> Spoke {
         Ok(SpokeEvent::Connected) => {}
         other => panic!("not connected: {other:?}"),
     }
-    let body = Body::Hello { role: Role::Sink, name: name.to_owned() };
+    let body = Body::Hello { role: Role::Sink, name: name.to_owned(), attempt: 0 };
     assert!(spoke.tx.send(Message::new(Stamp::default(), body)));
     spoke
 }

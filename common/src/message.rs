@@ -94,6 +94,9 @@ pub enum Body {
         role: Role,
         /// The sender's name, for people: host and process.
         name: String,
+        /// Counts the Hellos of a worker to the producer: each voids what was said before.
+        #[serde(default)]
+        attempt: u32,
     },
     /// The sender will not work with the receiver.
     Refused(Failure),
@@ -116,6 +119,8 @@ pub enum Body {
         plan: Box<PreparePlan>,
         /// Name and form of each part: `dark`, `flat`, `weight`, `common.<name>`.
         arrays: Vec<ArrayHead>,
+        /// The attempt of the Hello that it answers; a worker ignores it after a later one.
+        answers: u32,
     },
     /// Frames to prepare or to measure; parts: see [`Ticket::pixels`].
     Ticket(Ticket),

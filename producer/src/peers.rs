@@ -11,6 +11,8 @@ const GOODBYE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 struct Worker {
     name: String,
+    /// The attempt of its last Hello.
+    attempt: u32,
     /// The stamp of the last plan it got.
     planned: Option<Stamp>,
 }
@@ -48,13 +50,18 @@ impl Roster {
     }
 
     /// A worker says Hello, for the first time or anew: it has no plan.
-    pub fn joined(&mut self, worker: PeerId, name: &str) {
-        self.workers.insert(worker, Worker { name: name.to_owned(), planned: None });
+    pub fn joined(&mut self, worker: PeerId, name: &str, attempt: u32) {
+        self.workers.insert(worker, Worker { name: name.to_owned(), attempt, planned: None });
     }
 
     /// A worker is gone; returns its name if it was there.
     pub fn gone(&mut self, worker: PeerId) -> Option<String> {
         self.workers.remove(&worker).map(|w| w.name)
+    }
+
+    /// Returns the attempt of a worker's last Hello.
+    pub fn attempt(&self, worker: PeerId) -> u32 {
+        self.workers.get(&worker).map_or(0, |w| w.attempt)
     }
 
     /// A worker was sent the plan under the present stamp.
@@ -147,7 +154,7 @@ mod tests {
     fn a_message_counts_only_under_the_plan_that_its_sender_has() {
         let (w, old, new) = (PeerId(1), Stamp::default(), Stamp { run_id: 7, epoch: 2 });
         let mut roster = Roster::default();
-        roster.joined(w, "a");
+        roster.joined(w, "a", 1);
         assert!(!roster.counts(w, old), "it has no plan");
         roster.planned(w);
         assert!(roster.counts(w, old));
@@ -156,7 +163,8 @@ mod tests {
         assert_eq!(roster.unplanned(), [w]);
         roster.planned(w);
         assert!(roster.counts(w, new) && !roster.counts(w, old));
-        roster.joined(w, "a");
+        roster.joined(w, "a", 2);
+        assert_eq!(roster.attempt(w), 2);
         assert!(!roster.counts(w, new), "Hello anew");
     }
 

@@ -170,16 +170,16 @@ impl Producer<'_> {
         };
         let stamp = message.header.stamp;
         match message.header.body {
-            Body::Hello { role: Role::Worker, name } => {
+            Body::Hello { role: Role::Worker, name, attempt } => {
                 tracing::info!(worker = name, "worker joined");
-                self.workers.joined(peer, &name);
+                self.workers.joined(peer, &name, attempt);
                 // A Hello on a standing connection: the worker has dropped what it held.
                 let actions = self.dispatcher.worker_joined(peer, &name);
                 self.act(actions)?;
                 self.plan(peer);
             }
-            Body::Hello { role: Role::Sink, name } => self.on_sink(peer, &name)?,
-            Body::Hello { role: Role::Producer, name } => {
+            Body::Hello { role: Role::Sink, name, .. } => self.on_sink(peer, &name)?,
+            Body::Hello { role: Role::Producer, name, .. } => {
                 let text = format!("{name} is a producer, and so is the one that it talks to");
                 self.send(peer, Body::Refused(Failure::new(Kind::Peer, text)));
             }
@@ -301,7 +301,7 @@ impl Producer<'_> {
         if matches!(self.phase, Phase::Opening) {
             return;
         }
-        let message = self.scan.plan_message(self.workers.stamp());
+        let message = self.scan.plan_message(self.workers.stamp(), self.workers.attempt(peer));
         if self.hub.tx.send(peer, message) {
             self.workers.planned(peer);
         }

@@ -295,10 +295,10 @@ impl Scan {
         self.warnings.push(text);
     }
 
-    /// Makes the message from which workers learn how to prepare.
-    pub fn plan_message(&self, stamp: Stamp) -> Message {
+    /// Makes the message from which workers learn how to prepare; `answers` a Hello's attempt.
+    pub fn plan_message(&self, stamp: Stamp, answers: u32) -> Message {
         let (heads, parts) = self.arrays.iter().cloned().unzip();
-        let body = Body::Plan { plan: Box::new(self.plan.clone()), arrays: heads };
+        let body = Body::Plan { plan: Box::new(self.plan.clone()), arrays: heads, answers };
         Message::with_parts(stamp, body, parts)
     }
 

@@ -124,7 +124,8 @@ impl Sink {
         let message = match event {
             SpokeEvent::Connected => {
                 self.producer_missing_since = None;
-                let body = Body::Hello { role: Role::Sink, name: self.args.name.clone() };
+                let body =
+                    Body::Hello { role: Role::Sink, name: self.args.name.clone(), attempt: 0 };
                 self.args.producer.tx.send(Message::new(Stamp::default(), body));
                 return Ok(None);
             }
@@ -284,11 +285,11 @@ impl Sink {
     fn on_worker_message(&mut self, peer: PeerId, mut message: Message) {
         let stamp = message.header.stamp;
         match message.header.body {
-            Body::Hello { role: Role::Worker, name } => {
+            Body::Hello { role: Role::Worker, name, .. } => {
                 self.workers.insert(peer, WorkerTally { name, ..WorkerTally::default() });
                 self.credit.join(peer);
             }
-            Body::Hello { role, name } => {
+            Body::Hello { role, name, .. } => {
                 let text = format!("{name} is a {role:?}; only workers connect to a sink");
                 let body = Body::Refused(Failure::new(Kind::Peer, text));
                 self.args.hub.tx.send(peer, Message::new(stamp, body));

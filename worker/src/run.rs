@@ -80,6 +80,8 @@ struct Worker {
     grants: u32,
     /// Tickets done for which no other has been asked yet.
     done: u32,
+    /// How often it has said Hello to the producer.
+    attempt: u32,
     finished: Option<Message>,
     producer_missing_since: Option<Instant>,
     sink_missing_since: Option<Instant>,
@@ -99,6 +101,7 @@ pub fn run(args: WorkerArgs) -> Result<WorkerReport, Failure> {
         tickets: VecDeque::new(),
         grants: 0,
         done: 0,
+        attempt: 0,
         finished: None,
         producer_missing_since: Some(now),
         sink_missing_since: Some(now),
@@ -173,7 +176,7 @@ impl Worker {
         let message = match event {
             SpokeEvent::Connected => {
                 self.producer_missing_since = None;
-                self.hello(&self.args.producer);
+                self.begin_anew();
                 return Ok(());
             }
             SpokeEvent::Gone => {
@@ -193,7 +196,8 @@ impl Worker {
         };
         let stamp = message.header.stamp;
         match message.header.body {
-            Body::Plan { plan, arrays } => {
+            Body::Plan { answers, .. } if answers != self.attempt => {}
+            Body::Plan { plan, arrays, .. } => {
                 if let Err(failure) = self.on_plan(*plan, stamp, arrays, message.parts) {
                     // Said aloud: else the producer would see a worker leave and wait for another.
                     let body = Body::Refused(failure.clone());
@@ -233,13 +237,10 @@ impl Worker {
                 if !self.no_more {
                     tracing::warn!(address = self.args.sink.address, "the sink is gone");
                     self.sink_missing_since = Some(Instant::now());
-                    // What was on its way may be lost: a new Hello makes the producer send all
-                    // tickets of this worker again. Without a plan until that has been heard: a
-                    // ticket taken or asked for in between would come on top of the window.
-                    self.work = None;
-                    self.tickets.clear();
+                    // What was on its way may be lost: the producer is to send all tickets of this
+                    // worker again.
                     self.finished = None;
-                    self.hello(&self.args.producer);
+                    self.begin_anew();
                 }
             }
             SpokeEvent::Unreadable(error) => {
@@ -256,8 +257,18 @@ impl Worker {
         Ok(())
     }
 
+    /// Says Hello to the producer, for the first time or anew. There is no plan until that has been
+    /// heard: a ticket taken or asked for in between would come on top of the window.
+    fn begin_anew(&mut self) {
+        self.work = None;
+        self.tickets.clear();
+        self.attempt += 1;
+        self.hello(&self.args.producer);
+    }
+
     fn hello(&self, spoke: &Spoke) {
-        let body = Body::Hello { role: Role::Worker, name: self.args.name.clone() };
+        let (name, attempt) = (self.args.name.clone(), self.attempt);
+        let body = Body::Hello { role: Role::Worker, name, attempt };
         spoke.tx.send(Message::new(Stamp::default(), body));
     }
 

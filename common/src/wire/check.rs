@@ -18,7 +18,7 @@ pub(super) fn message(header: &Header, parts: &[Bytes]) -> Result<(), WireError>
 
 fn body(body: &Body, parts: &[Bytes]) -> Result<(), String> {
     match body {
-        Body::Plan { plan, arrays } => {
+        Body::Plan { plan, arrays, .. } => {
             extent("plan.frame", plan.frame.dtype, &plan.frame.shape)?;
             at_least_one("plan.batch", plan.batch)?;
             at_least_one("plan.frames_per_chunk", plan.frames_per_chunk)?;

@@ -134,7 +134,7 @@ fn all() -> Vec<Message> {
     ];
     let report = SinkReport { gaps: vec![(range, "lost".into())], ..SinkReport::default() };
     let plain = [
-        Body::Hello { role: Role::Worker, name: "host-1".into() },
+        Body::Hello { role: Role::Worker, name: "host-1".into(), attempt: 2 },
         Body::Refused(failure.clone()),
         Body::Stop(failure.clone()),
         Body::Bye,
@@ -157,7 +157,7 @@ fn all() -> Vec<Message> {
         Body::Finished(Box::new(report)),
     ];
     let mut all: Vec<_> = plain.into_iter().map(|b| Message::new(stamp(), b)).collect();
-    let plan = Body::Plan { plan: Box::new(plan()), arrays: heads };
+    let plan = Body::Plan { plan: Box::new(plan()), arrays: heads, answers: 2 };
     all.push(Message::with_parts(stamp(), plan, vec![bytes(40), bytes(8)]));
     all.push(Message::with_parts(stamp(), Body::Ticket(ticket()), vec![bytes(51), bytes(40)]));
     all.push(Message::with_parts(stamp(), Body::CommonWeights, vec![bytes(9)]));
@@ -202,7 +202,7 @@ fn another_version_is_named_before_anything_else_is_read() {
     assert_eq!(error, WireError::Version { theirs: 7, ours: VERSION });
     assert_eq!(
         error.to_string(),
-        "the peer speaks wire version 7, this program 2; use the same ptystream everywhere"
+        "the peer speaks wire version 7, this program 3; use the same ptystream everywhere"
     );
 }
 
@@ -243,7 +243,7 @@ fn nesting_without_end_is_refused() {
 #[test]
 fn a_header_too_long_is_not_sent() {
     let name = "x".repeat(MAX_HEADER_BYTES);
-    let hello = Message::new(stamp(), Body::Hello { role: Role::Sink, name });
+    let hello = Message::new(stamp(), Body::Hello { role: Role::Sink, name, attempt: 0 });
     let error = encode(&hello).unwrap_err();
     assert!(error.to_string().contains("hello cannot be sent"), "{error}");
 }
@@ -301,7 +301,7 @@ fn headers_that_contradict_themselves_are_refused_by_name() {
         })]),
     ));
     let dark = vec![ArrayHead { name: "dark".into(), dtype: Dtype::U16, shape: vec![4, 5] }];
-    let plan_body = |plan, arrays| Body::Plan { plan: Box::new(plan), arrays };
+    let plan_body = |plan, arrays| Body::Plan { plan: Box::new(plan), arrays, answers: 0 };
     let cases = [
         (
             plan_body(plan(), dark),

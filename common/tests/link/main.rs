@@ -54,7 +54,10 @@ fn want(tickets: u32) -> Message {
 }
 
 fn hello(name: &str) -> Message {
-    Message::new(Stamp::default(), Body::Hello { role: Role::Worker, name: name.into() })
+    Message::new(
+        Stamp::default(),
+        Body::Hello { role: Role::Worker, name: name.into(), attempt: 0 },
+    )
 }
 
 fn prepared(first: u64, payload: Bytes) -> Message {

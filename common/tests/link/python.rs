@@ -77,7 +77,7 @@ fn plan() -> Body {
         workers_read: false,
         corrected: false,
     };
-    Body::Plan { plan: Box::new(plan), arrays: vec![] }
+    Body::Plan { plan: Box::new(plan), arrays: vec![], answers: 0 }
 }
 
 fn ticket(first: u64, count: u32, task: Task) -> (Body, Bytes) {
@@ -109,7 +109,7 @@ fn the_worker_of_the_documentation_works() {
     let mut child = Running(child);
 
     let (at_producer, said) = heard(&producer.events);
-    let Body::Hello { role: Role::Worker, name } = said.header.body else { panic!("{said:?}") };
+    let Body::Hello { role: Role::Worker, name, .. } = said.header.body else { panic!("{said:?}") };
     assert!(name.starts_with("copier-"), "{name}");
     assert_eq!(
         heard(&producer.events),

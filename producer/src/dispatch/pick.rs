@@ -79,7 +79,12 @@ impl Dispatcher {
         let mut left = 0;
         for first in waiting {
             let room = self.board.late.contains(&first) || self.has_room();
-            match if room { idle.next() } else { None } {
+            // Without room nobody is kept free: those who could make room by a copy of what hangs
+            // would wait for it themselves.
+            if !room {
+                continue;
+            }
+            match idle.next() {
                 Some(worker) => self.give(worker, first, true),
                 None => left += 1,
             }

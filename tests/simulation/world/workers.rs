@@ -13,7 +13,8 @@ impl World {
         worker.hung = false;
         worker.at_producer = at_producer;
         worker.at_sink = at_sink;
-        worker.to_producer.push_back((at_producer, ToProducer::Hello));
+        worker.attempt = 1;
+        worker.to_producer.push_back((at_producer, ToProducer::Hello(1)));
         if self.sink.is_some() {
             worker.to_sink.push_back((at_sink, ToSink::Hello));
         }
@@ -79,14 +80,17 @@ impl World {
             worker.to_sink.push_back((fresh, ToSink::Hello));
         }
         worker.at_sink = fresh;
-        worker.to_producer.push_back((worker.at_producer, ToProducer::Hello));
+        worker.attempt += 1;
+        let hello = ToProducer::Hello(worker.attempt);
+        worker.to_producer.push_back((worker.at_producer, hello));
     }
 
     pub fn hear_producer(&mut self, at: usize) {
         let window = self.setup.window;
         let worker = &mut self.workers[at];
         match worker.from_producer.pop_front() {
-            Some(ToWorker::Plan(stamp)) => {
+            Some(ToWorker::Plan(_, answers)) if answers != worker.attempt => {}
+            Some(ToWorker::Plan(stamp, _)) => {
                 worker.stamp = Some(stamp);
                 worker.tickets.clear();
                 worker.finished = None;
@@ -95,8 +99,7 @@ impl World {
             }
             Some(ToWorker::Ticket(stamp, range)) if worker.stamp == Some(stamp) => {
                 worker.tickets.push_back((stamp, range));
-                // Twice: a plan that was on its way when it said Hello anew is answered too.
-                assert!(worker.tickets.len() <= 2 * window as usize, "a queue too long");
+                assert!(worker.tickets.len() <= window as usize, "a queue too long");
             }
             _ => {}
         }
