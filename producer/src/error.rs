@@ -51,6 +51,15 @@ pub(crate) fn missing(what: &str, command: &str, address: &str, waited: Duration
     )
 }
 
+/// Adds to the failure that no sink came back that only its last step is missing.
+pub(crate) fn unfinished(failure: Failure) -> Failure {
+    let text = format!(
+        "every frame is on disk, but the sink left before it finished the file; the same commands \
+         do so ({failure})"
+    );
+    Failure::new(failure.kind, text)
+}
+
 /// Makes the failure of a scan whose workers all stand still.
 pub(crate) fn stuck(waited: Duration) -> Failure {
     let secs = waited.as_secs_f64();

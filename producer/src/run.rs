@@ -9,7 +9,7 @@
 mod ending;
 
 use crate::dispatch::{Action, Cut, Dispatcher};
-use crate::error::ProducerError;
+use crate::error::{self, ProducerError};
 use crate::measure::Centers;
 use crate::peers::{Roster, wait_for_goodbyes};
 use crate::phase::Phase;
@@ -510,12 +510,19 @@ impl Producer<'_> {
             let out = self.dispatcher.outstanding();
             return self.waits.drain(out, || self.dispatcher.holders());
         }
-        let stuck = self.dispatcher.all_stuck();
-        self.waits.see(self.sink.is_some(), !stuck && !self.workers.is_empty());
+        // Once all is on disk only the sink has something to do.
+        let written = self.dispatcher.is_complete();
+        let stuck = self.dispatcher.all_stuck() && !written;
+        self.waits.see(self.sink.is_some(), written || !(stuck || self.workers.is_empty()));
         match self.paused {
             // It waits for the disk, which has a limit of its own.
             Some(_) => Ok(()),
-            None => self.waits.check(&self.hub.address, stuck, self.refusal.as_ref()),
+            None => {
+                let refusal = self.refusal.as_ref().filter(|_| !written);
+                self.waits
+                    .check(&self.hub.address, stuck, refusal)
+                    .map_err(|failure| if written { error::unfinished(failure) } else { failure })
+            }
         }
     }
 
