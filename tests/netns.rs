@@ -120,7 +120,7 @@ impl<'a> Scan<'a> {
         sink: &'static str,
     ) -> Self {
         let slow = "compression = 'gzip:9'\nbatch = 1\npeer_timeout_secs = 60";
-        desk.moonflower("a", frames, "shape = 256\nsave = 'link'", slow);
+        desk.moonflower("a", frames, "shape = 256\nsave = 'link'\nrate = 100", slow);
         desk.run("run a.toml --quiet --set data.dfile=run.ptyd").must(0, &[]);
         Self { desk, hosts, flags, sink }
     }
@@ -130,8 +130,8 @@ impl<'a> Scan<'a> {
         self.desk.start_within(&by, name, &format!("{line}{}", self.flags))
     }
 
-    fn producer(&self) -> Role {
-        let line = format!("producer a.toml --quiet --bind tcp://{HERE}:5710");
+    fn producer(&self, more: &str) -> Role {
+        let line = format!("producer a.toml --quiet --bind tcp://{HERE}:5710{more}");
         self.start(&self.hosts.here, "producer", &line)
     }
 
@@ -161,7 +161,7 @@ fn a_short_cut_is_healed_by_tcp_alone() {
     let Some(hosts) = hosts() else { return };
     let desk = Desk::new();
     let scan = Scan::new(&desk, &hosts, 120, String::new(), THERE);
-    let mut roles = vec![scan.producer(), scan.sink(&hosts.there)];
+    let mut roles = vec![scan.producer(""), scan.sink(&hosts.there)];
     roles.push(scan.worker(&hosts.here, "near"));
     roles.push(scan.worker(&hosts.there, "far"));
     wait_for_chunks(&desk, 2);
@@ -176,9 +176,9 @@ fn a_worker_that_is_cut_off_is_replaced_and_comes_back() {
     let Some(hosts) = hosts() else { return };
     let desk = Desk::new();
     let Some(flag) = dead_after(&desk) else { return };
-    // Enough for the worker that stays to be busy all the while.
+    // A hundred frames a second: the scan lasts longer than the cut, however fast the worker is.
     let scan = Scan::new(&desk, &hosts, if long() { 3000 } else { 700 }, flag, HERE);
-    let mut producer = scan.producer();
+    let mut producer = scan.producer(" --set data.live=true");
     let sink = scan.sink(&hosts.here);
     let near = scan.worker(&hosts.here, "near");
     let mut far = scan.worker(&hosts.there, "far");
@@ -202,7 +202,7 @@ fn a_sink_that_is_cut_off_comes_back_and_goes_on() {
     let desk = Desk::new();
     let Some(flag) = dead_after(&desk) else { return };
     let scan = Scan::new(&desk, &hosts, 200, flag, THERE);
-    let mut producer = scan.producer();
+    let mut producer = scan.producer("");
     let sink = scan.sink(&hosts.there);
     let near = scan.worker(&hosts.here, "near");
     wait_for_chunks(&desk, 2);
