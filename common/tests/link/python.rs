@@ -14,7 +14,7 @@ use ptystream_common::index::{IndexRange, IndexSet};
 use ptystream_common::link::{HubEvent, Link, SpokeEvent, Zmq};
 use ptystream_common::message::*;
 use ptystream_common::params::{Arithmetic, Compat, OutputDtype};
-use ptystream_common::wire::WireError;
+use ptystream_common::wire::{VERSION, WireError};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -166,7 +166,7 @@ port = hub.bind_to_random_port("tcp://127.0.0.1")
 print(port, flush=True)
 peer, *message = hub.recv_multipart()
 hub.send_multipart([peer, *message])
-hub.send_multipart([peer, b"PTYS\x03\x00what comes later"])
+hub.send_multipart([peer, b"PTYS\x63\x00what comes later"])
 while b"bye" not in hub.recv_multipart()[1]:
     pass
 hub.close(linger=1000)
@@ -186,7 +186,7 @@ fn a_spoke_talks_to_a_router_of_libzmq() {
     let message = Message::with_parts(Stamp::default(), body, vec![pixels]);
     assert!(spoke.tx.send(message.clone()));
     assert!(matches!(event(), SpokeEvent::Message(back) if back == message));
-    let mismatch = WireError::Version { theirs: 3, ours: 2 };
+    let mismatch = WireError::Version { theirs: 99, ours: VERSION };
     assert!(matches!(event(), SpokeEvent::Unreadable(error) if error == mismatch));
     assert!(spoke.tx.send(Message::new(Stamp::default(), Body::Bye)));
     assert!(matches!(event(), SpokeEvent::Gone));

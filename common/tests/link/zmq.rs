@@ -3,7 +3,7 @@
 use crate::{SOON, connected, free_address, gone, heard, hello, hub, lost, noise, place, prepared};
 use crate::{spoke, told, want};
 use ptystream_common::link::HubEvent;
-use ptystream_common::wire::WireError;
+use ptystream_common::wire::{VERSION, WireError};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
@@ -85,9 +85,10 @@ fn a_peer_of_another_version_is_told_which_one_is_spoken_here() {
     let mut peer = dealer_by_hand(&hub.address);
     peer.write_all(b"\x00\x08PTYS\x09\x00xx").unwrap();
     let HubEvent::Unreadable(id, error) = hub.events.recv_timeout(SOON).unwrap() else { panic!() };
-    assert_eq!(error, WireError::Version { theirs: 9, ours: 2 });
+    assert_eq!(error, WireError::Version { theirs: 9, ours: VERSION });
     let answer = read_until(&mut peer, b"same ptystream everywhere");
-    let at = answer.windows(6).position(|w| w == b"PTYS\x02\x00").unwrap();
+    let head = [b"PTYS", &VERSION.to_le_bytes()[..]].concat();
+    let at = answer.windows(6).position(|w| w == head).unwrap();
     assert!(answer[at..].windows(7).any(|w| w == b"refused"));
     peer.write_all(b"\x00\x03GET").unwrap();
     let event = hub.events.recv_timeout(SOON).unwrap();
