@@ -3,15 +3,17 @@
 use crate::cli::{Cli, Command, ScanArgs, TalkArgs};
 use crate::config::{Config, ConfigArgs};
 use crate::progress::{LogWriter, Show};
-use crate::report::Report;
 use crate::signals::{self, Caught};
-use crate::{chaos, compare, config, inspect, local, memory, params_cmd, picture, repair, roles};
+use crate::{
+    chaos, checksums, compare, config, inspect, local, memory, params_cmd, picture, repair, report,
+    roles,
+};
 use clap::Parser;
 use ptystream_common::error::{Failure, Kind, chain};
 use ptystream_common::ptyd::PtydError;
+use ptystream_common::report::ScanReport;
 use ptystream_common::shutdown::Shutdown;
 use ptystream_common::source::Registry;
-use ptystream_producer::run::ProducerReport;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
@@ -115,6 +117,11 @@ fn dispatch(command: Command, registry: &Registry, shutdown: &Shutdown) -> Resul
             print(&text)
         }
         Command::Config(args) => print(&load(&args.scan, registry)?.show()),
+        Command::Inspect(args) if args.checksums => {
+            let (text, well) =
+                checksums::check(&args.file).map_err(|e| Failure::new(Kind::Input, chain(&e)))?;
+            print(&text).map(|_| if well { OK } else { DIFFERENT })
+        }
         Command::Inspect(args) => {
             let Some(copy) = &args.fix else {
                 let text = inspect::inspect(&args.file);
@@ -196,19 +203,19 @@ fn scan(
     run: impl FnOnce(
         &Config,
         &mut dyn FnMut(&ptystream_producer::run::Progress),
-    ) -> Result<ProducerReport, Failure>,
+    ) -> Result<ScanReport, Failure>,
 ) -> Result<u8, Failure> {
     let mut show = Show::new(talk.quiet);
     let result = run(config, &mut |progress| show.update(progress));
     show.end();
-    let report = Report::from(result?);
-    print(&report.text())?;
+    let report = result?;
+    print(&report::text(&report))?;
     if let Some(path) = json {
-        report.write_json(path).map_err(|e| {
+        report::write_json(&report, path).map_err(|e| {
             Failure::new(Kind::Output, format!("cannot write the report {}: {e}", path.display()))
         })?;
     }
-    Ok(match report.has_gaps() {
+    Ok(match report.frames.lost > 0 {
         _ if report.aborted.is_some() => ABORTED,
         true if !gaps_ok => GAPS,
         _ => OK,

@@ -249,6 +249,10 @@ pub struct InspectArgs {
     /// Write a copy that PtydScan can read
     #[arg(long, value_name = "COPY")]
     pub fix: Option<PathBuf>,
+    /// Compare what is stored with the checksums in the file, parts included; exit code 1 if it
+    /// differs
+    #[arg(long, conflicts_with = "fix")]
+    pub checksums: bool,
 }
 
 /// `ptystream compare`

@@ -9,13 +9,14 @@
 //! | [`roles`] | `producer`, `worker`, `sink`: one role over ZeroMQ |
 //! | [`progress`] | what is seen while a scan runs |
 //! | [`report`] | what is said at its end |
-//! | [`params_cmd`], [`inspect`], [`repair`], [`compare`], [`picture`] | the tools around |
+//! | [`params_cmd`], [`inspect`], [`checksums`], [`repair`], [`compare`], [`picture`] | the tools around |
 //! | [`chaos`] | scans under faults, compared with undisturbed ones |
 //! | [`signals`] | from signals to an orderly end |
 //! | [`memory`] | what the allocator keeps |
 
 pub mod app;
 pub mod chaos;
+pub mod checksums;
 pub mod cli;
 pub mod compare;
 pub mod config;

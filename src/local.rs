@@ -4,9 +4,10 @@ use crate::config::Config;
 use ptystream_common::error::{Failure, Kind};
 use ptystream_common::link::Inproc;
 use ptystream_common::link::Link;
+use ptystream_common::report::ScanReport;
 use ptystream_common::shutdown::Shutdown;
 use ptystream_common::source::Registry;
-use ptystream_producer::run::{ProducerReport, Progress};
+use ptystream_producer::run::Progress;
 use ptystream_producer::scan::Scan;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -31,7 +32,7 @@ pub fn run(
     registry: &Registry,
     shutdown: &Shutdown,
     progress: &mut dyn FnMut(&Progress),
-) -> Result<ProducerReport, Failure> {
+) -> Result<ScanReport, Failure> {
     let scan =
         Scan::open(&config.data, &config.pipeline, registry).map_err(|e| Failure::from(&e))?;
     let link = Inproc;

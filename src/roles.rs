@@ -5,9 +5,10 @@ use crate::config::Config;
 use ptystream_common::error::{Failure, Kind};
 use ptystream_common::link::{SpokeSend, for_address_with};
 use ptystream_common::message::SinkReport;
+use ptystream_common::report::ScanReport;
 use ptystream_common::shutdown::Shutdown;
 use ptystream_common::source::Registry;
-use ptystream_producer::run::{ProducerReport, Progress};
+use ptystream_producer::run::Progress;
 use ptystream_producer::scan::Scan;
 use ptystream_worker::activity::Activity;
 use std::sync::Arc;
@@ -27,7 +28,7 @@ pub fn producer(
     registry: &Registry,
     shutdown: &Shutdown,
     progress: &mut dyn FnMut(&Progress),
-) -> Result<ProducerReport, Failure> {
+) -> Result<ScanReport, Failure> {
     let scan =
         Scan::open(&config.data, &config.pipeline, registry).map_err(|e| Failure::from(&e))?;
     let hub = for_address_with(bind, dead_after)?.hub(bind)?;

@@ -116,7 +116,7 @@ fn frames_that_are_damaged_in_mid_scan_become_gaps_that_everything_lists() {
         let said = prepare(&desk, &more);
         said.must(5, &["frame becomes a gap", "0004.npy", why]);
         assert!(said.out.contains("gap          4: frame 4: "), "{}", said.out);
-        let gaps = &desk.report("report.json")["sink"]["gaps"];
+        let gaps = &desk.report("report.json")["lost"];
         assert_eq!(gaps.as_array().map(Vec::len), Some(1), "{gaps}");
         let shown = desk.run("inspect out.ptyd").out;
         assert!(shown.contains("state: complete: 4 chunks, 10 frames, 1 gaps"), "{shown}");

@@ -29,6 +29,20 @@ fn scans_under_faults_leave_what_undisturbed_ones_do() {
 }
 
 #[test]
+fn bits_that_flip_on_their_way_are_found_and_the_pixels_sent_again() {
+    let desk = Desk::new();
+    let said = desk.run("chaos --first-seed 500 --seeds 8 --faults flip --keep --folder seeds");
+    said.must(0, &[]);
+    let damaged: u64 = (500..508)
+        .map(|seed| {
+            let report = desk.report(&format!("seeds/seed-{seed}/out/scan.ptyd.report.json"));
+            report["dispatch"]["damaged"].as_u64().expect("a number")
+        })
+        .sum();
+    assert!(damaged >= 4, "{damaged} tickets were damaged");
+}
+
+#[test]
 fn a_difference_is_found_and_everything_about_it_kept() {
     let desk = Desk::new();
     // No schedule of any fault could bring about what is no such file.
@@ -101,7 +115,7 @@ fn a_worker_with_a_result_that_no_sink_takes_leaves_at_the_end_of_the_scan() {
     loop {
         // The scan's weight comes with the plan; tickets are right behind it.
         match hub.events.recv_timeout(PATIENCE).expect("something from the worker") {
-            HubEvent::Message(_, m) if matches!(m.header.body, Body::CommonWeights) => break,
+            HubEvent::Message(_, m) if matches!(m.header.body, Body::CommonWeights { .. }) => break,
             _ => {}
         }
     }

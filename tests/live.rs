@@ -35,12 +35,12 @@ fn now() -> f64 {
 
 /// Returns the gaps of a report, each index with its reason.
 fn gaps(report: &serde_json::Value) -> BTreeMap<u64, String> {
-    let all = report["sink"]["gaps"].as_array().expect("a list of gaps");
+    let all = report["lost"].as_array().expect("a list of gaps");
     let mut gaps = BTreeMap::new();
     for gap in all {
-        let first = gap[0]["first"].as_u64().expect("a number");
-        let count = gap[0]["count"].as_u64().expect("a number");
-        let reason = gap[1].as_str().expect("a reason");
+        let first = gap["first"].as_u64().expect("a number");
+        let count = gap["count"].as_u64().expect("a number");
+        let reason = gap["reason"].as_str().expect("a reason");
         gaps.extend((first..first + count).map(|i| (i, reason.to_owned())));
     }
     gaps
@@ -117,7 +117,7 @@ fn a_sink_that_is_killed_gets_again_what_it_had_not_written() {
         role.end().must(0, &[]);
     }
     desk.assert_equal("run.ptyd", "a.ptyd");
-    assert_eq!(desk.report("a.json")["sink"]["epoch"], 2);
+    assert_eq!(desk.report("a.json")["epoch"], 2);
 }
 
 #[test]
@@ -162,7 +162,7 @@ fn what_passes_while_the_producer_is_down_is_listed_and_nothing_else() {
     worker.end().must(0, &[]);
     sink.end().must(5, &[]);
     let report = desk.report("a.json");
-    assert_eq!(report["sink"]["frames"], 200);
+    assert_eq!(report["frames"]["expected"], 200);
     assert_eq!(gaps(&report), each(60..150, "passed while the producer was down"));
 }
 
@@ -180,7 +180,7 @@ fn frames_without_room_are_dropped_and_listed() {
     let report = desk.report("a.json");
     // Memory keeps sixteen, and nothing is durable before all others have been taken.
     assert_eq!(gaps(&report), each(16..60, "no room: memory and spool are full"));
-    assert_eq!(report["sink"]["frames"], 60);
+    assert_eq!(report["frames"]["expected"], 60);
 }
 
 #[test]
@@ -203,7 +203,7 @@ fn an_early_end_truncates_fills_or_keeps() {
         let said = "the source ended after 16 of 40 frames";
         desk.run("run a.toml --quiet --report cut.json").must(7, &[said]);
         let report = desk.report("cut.json");
-        assert_eq!(report["sink"]["frames"], 16);
+        assert_eq!(report["frames"]["expected"], 16);
         assert_eq!(report["aborted"]["announced"], 40);
         assert!(gaps(&report).is_empty());
 
@@ -213,7 +213,7 @@ fn an_early_end_truncates_fills_or_keeps() {
         )
         .must(7, &[said]);
         let report = desk.report("fill.json");
-        assert_eq!(report["sink"]["frames"], 40);
+        assert_eq!(report["frames"]["expected"], 40);
         assert_eq!(gaps(&report), each(16..40, said));
 
         let keep = "run a.toml --quiet --set pipeline.on_abort=keep --set data.dfile=keep.ptyd";
@@ -221,7 +221,7 @@ fn an_early_end_truncates_fills_or_keeps() {
         assert_eq!(desk.names("keep.ptyd.part"), ["keep.ptyd.part000", "keep.ptyd.part001"]);
         // The rest has come meanwhile.
         desk.run(&format!("{keep} --set data.ends_at=None --report keep.json")).must(0, &[]);
-        assert_eq!(desk.report("keep.json")["sink"]["resumed"], 14);
+        assert_eq!(desk.report("keep.json")["frames"]["resumed"], 14);
         desk.run("run a.toml --quiet --set data.ends_at=None --set data.dfile=all.ptyd")
             .must(0, &[]);
         desk.assert_equal("all.ptyd", "keep.ptyd");
@@ -234,7 +234,7 @@ fn an_early_end_in_the_first_chunk_does_not_hold_up_the_centre() {
     let data = "shape = 32\nauto_center = true\nsave = 'append'\nends_at = 4";
     desk.moonflower("a", 40, data, "");
     desk.run("run a.toml --quiet --report a.json").must(7, &["ended after 4 of 40 frames"]);
-    assert_eq!(desk.report("a.json")["sink"]["frames"], 4);
+    assert_eq!(desk.report("a.json")["frames"]["expected"], 4);
     desk.run(
         "run a.toml --quiet --set data.ends_at=0 --set data.live=true --set data.dfile=none.ptyd",
     )

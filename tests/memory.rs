@@ -65,7 +65,7 @@ fn stays_within(parallel: &str) {
     }
     let report = desk.report("a.json");
     assert_eq!(
-        (&report["sink"]["frames"], &report["sink"]["received"]),
+        (&report["frames"]["expected"], &report["frames"]["received"]),
         (&frames.into(), &frames.into())
     );
 }

@@ -196,7 +196,7 @@ fn an_interrupted_run_goes_on_where_it_stopped() {
         state.must(0, &[]);
         assert!(state.out.contains("state: incomplete: "), "{}", state.out);
         desk.run("run a.toml --quiet --report again.json").must(0, &[]);
-        let resumed = desk.report("again.json")["sink"]["resumed"].as_u64();
+        let resumed = desk.report("again.json")["frames"]["resumed"].as_u64();
         assert!(resumed.is_some_and(|n| n >= 21), "{resumed:?} frames were taken over");
         desk.assert_equal("run.ptyd", "a.ptyd");
         assert!(desk.run("inspect a.ptyd").out.contains("state: complete: "));

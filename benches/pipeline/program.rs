@@ -56,11 +56,11 @@ pub fn measure(folder: &Folder, case: &Case, way: Way, frames: u64) -> Sample {
     };
     let text = std::fs::read_to_string(&report).unwrap();
     let report: serde_json::Value = serde_json::from_str(&text).unwrap();
-    assert_eq!(report["sink"]["received"], frames, "{text}");
+    assert_eq!(report["frames"]["received"], frames, "{text}");
     if std::env::var_os("PTYSTREAM_BENCH_REPORT").is_some() {
         eprintln!("{text}");
     }
-    sample(frames, report["sink"]["elapsed_secs"].as_f64().unwrap(), roles)
+    sample(frames, report["times"]["sink_secs"].as_f64().unwrap(), roles)
 }
 
 fn program(role: &str) -> Command {

@@ -15,6 +15,7 @@
 //! | [`ptyd`] | the `.ptyd` format: encoding, schema, reader |
 //! | [`message`], [`wire`] | what roles say to each other, and its bytes |
 //! | [`link`] | carriers of messages: in-process channels and ZeroMQ |
+//! | [`report`] | the report of a scan, for the logbook |
 //! | [`shutdown`] | the trigger that ends a role |
 //! | [`error`] | kinds of failure, and the exit codes they lead to |
 
@@ -31,6 +32,7 @@ pub mod link;
 pub mod message;
 pub mod params;
 pub mod ptyd;
+pub mod report;
 pub mod shutdown;
 pub mod source;
 pub mod value;

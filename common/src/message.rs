@@ -4,12 +4,12 @@
 //!
 //! | who to whom | messages |
 //! |---|---|
-//! | worker → producer | `Hello`, `Want`, `Measured`, `Failed`, `Refused`, `Bye` |
+//! | worker → producer | `Hello`, `Want`, `Measured`, `Failed`, `Damaged`, `Refused`, `Bye` |
 //! | producer → worker | `Plan`, `Ticket`, `EndOfScan`, `Stop`, `Refused` |
 //! | worker → sink | `Hello`, `CommonWeights`, `Prepared`, `Bye` |
-//! | sink → worker | `Grant`, `EndOfScan`, `Stop`, `Refused` |
-//! | sink → producer | `Hello`, `Opened`, `State`, `Paused`, `Finished`, `Stop`, `Bye` |
-//! | producer → sink | `Announce`, `Gap`, `EndOfScan`, `Stop`, `Refused` |
+//! | sink → worker | `Grant`, `Damaged`, `EndOfScan`, `Stop`, `Refused` |
+//! | sink → producer | `Hello`, `Opened`, `State`, `Damaged`, `Paused`, `Finished`, `Stop`, `Bye` |
+//! | producer → sink | `Announce`, `Gap`, `EndOfScan`, `Report`, `Stop`, `Refused` |
 //! | link → link, both ways | `Beat`, `Reset` |
 //!
 //! Life of a scan: the sink says `Hello` to the producer; the producer may first have the centre
@@ -17,7 +17,8 @@
 //! sink opens the file and answers `Opened`, from then on every message carries its run id and
 //! epoch; the producer sends the final `Plan` and `Ticket`s to whoever said `Want`; workers send
 //! `Prepared` within what the sink `Grant`ed; the sink reports `State`; once every index is
-//! durable it says `Finished`; the producer sends `EndOfScan` to the workers; all say `Bye`.
+//! durable it says `Finished`; the producer sends its part of the `Report`, and `EndOfScan` to the
+//! workers; all say `Bye`.
 
 use crate::codec::{Encoding, Filter};
 use crate::dtype::Dtype;
@@ -26,6 +27,7 @@ use crate::frame::FrameForm;
 use crate::geometry::Geometry;
 use crate::index::{Index, IndexRange, IndexSet};
 use crate::params::{Arithmetic, Compat, OutputDtype, PipelineParams, Save};
+use crate::report::{ProducerPart, WorkerShare};
 use crate::source::SourceSpec;
 use crate::value::{NumArray, Value};
 use bytes::Bytes;
@@ -154,8 +156,18 @@ pub enum Body {
         failure: Failure,
     },
 
+    /// What came is not what its checksum says: send it again.
+    Damaged {
+        /// Which frames, raw (from a worker) or prepared (from the sink); `None`: the common weights
+        /// (from the sink to a worker).
+        range: Option<IndexRange>,
+    },
+
     /// The scan's weight, prepared and compressed once; one part: one HDF5 chunk of `batch` frames.
-    CommonWeights,
+    CommonWeights {
+        /// XXH3 (64 bit) of the part.
+        checksum: Option<u64>,
+    },
     /// Prepared frames; parts: data, then weights unless they are common.
     Prepared(Prepared),
     /// Allows so many more `Prepared` messages.
@@ -196,6 +208,8 @@ pub enum Body {
     },
     /// The file is complete.
     Finished(Box<SinkReport>),
+    /// What the producer knows of the scan, for the report beside the file.
+    Report(Box<ProducerPart>),
 }
 
 /// An end of scan before the announced number of frames.
@@ -216,6 +230,9 @@ pub struct ArrayHead {
     pub dtype: Dtype,
     /// Extent of each axis.
     pub shape: Vec<usize>,
+    /// XXH3 (64 bit) of the part.
+    #[serde(default)]
+    pub checksum: Option<u64>,
 }
 
 /// Where a frame's weights come from.
@@ -413,6 +430,8 @@ pub struct SinkReport {
     pub stale: u64,
     /// Frames whose second copy had another checksum than the first.
     pub mismatched: u64,
+    /// Prepared frames that came damaged and were sent again.
+    pub damaged: u64,
     /// Why the scan ended before its announced number of frames, if it did.
     pub aborted: Option<Aborted>,
     /// Gaps and why.
@@ -421,12 +440,8 @@ pub struct SinkReport {
     pub invalid_pixels: u64,
     /// Bytes written.
     pub bytes: u64,
-    /// Frames prepared by each worker.
-    pub workers: Vec<(String, u64)>,
-    /// Seconds that all workers spent on reading.
-    pub load_secs: f64,
-    /// Seconds that all workers spent on preparing.
-    pub prepare_secs: f64,
+    /// What each worker did, by its name.
+    pub workers: Vec<WorkerShare>,
     /// Seconds that the sink spent on writing.
     pub write_secs: f64,
     /// Seconds that the sink spent on publishing (fsync, rename, master) and folding.

@@ -83,7 +83,8 @@ pub fn name(body: &Body) -> &'static str {
         Body::Want { .. } => "want",
         Body::Measured { .. } => "measured",
         Body::Failed { .. } => "failed",
-        Body::CommonWeights => "common_weights",
+        Body::Damaged { .. } => "damaged",
+        Body::CommonWeights { .. } => "common_weights",
         Body::Prepared(_) => "prepared",
         Body::Grant { .. } => "grant",
         Body::Announce(_) => "announce",
@@ -92,6 +93,7 @@ pub fn name(body: &Body) -> &'static str {
         Body::Paused { .. } => "paused",
         Body::Gap { .. } => "gap",
         Body::Finished(_) => "finished",
+        Body::Report(_) => "report",
     }
 }
 

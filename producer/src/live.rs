@@ -4,7 +4,7 @@
 //! So slow workers cost room and not frames. Only the room's end makes the source wait, or frames
 //! drop, as `pipeline.on_full` says.
 
-use crate::read::{Done, Job, Packed, pack};
+use crate::read::{Done, Job, Packed, pack, seal};
 use crate::retain::book::Loss;
 use crate::retain::{Kept, Retention};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
@@ -12,7 +12,7 @@ use ptystream_common::error::{Failure, Kind};
 use ptystream_common::frame::Loaded;
 use ptystream_common::index::Index;
 use ptystream_common::link::{HubSend, PeerId};
-use ptystream_common::message::{Body, Message, Stamp, Ticket};
+use ptystream_common::message::{Stamp, Ticket};
 use ptystream_common::params::OnFull;
 use ptystream_common::source::{Check, Common, Source, SourceError};
 use std::time::Duration;
@@ -40,6 +40,8 @@ pub(crate) struct Live {
     /// The source's last word, once it has said it.
     end: Option<End>,
     told: Option<(u64, bool)>,
+    /// Whether pixels carry checksums.
+    checksums: bool,
 }
 
 /// How a source ended.
@@ -52,6 +54,7 @@ impl Live {
         common: Common,
         retention: Retention,
         num_frames: Option<u64>,
+        checksums: bool,
     ) -> Self {
         Self {
             source,
@@ -64,6 +67,7 @@ impl Live {
             waited_until: 0,
             end: None,
             told: None,
+            checksums,
         }
     }
 
@@ -86,12 +90,11 @@ impl Live {
                         self.retention.finish();
                         return;
                     }
-                    Job::Read { worker, stamp, mut ticket } => {
+                    Job::Read { worker, stamp, ticket } => {
                         match self.serve(&ticket, (worker, stamp)) {
-                            Ok((head, parts)) => {
-                                ticket.pixels = Some(head);
-                                let body = Body::Ticket(ticket);
-                                if !tx.send(worker, Message::with_parts(stamp, body, parts)) {
+                            Ok(packed) => {
+                                let message = seal(stamp, ticket, packed, self.checksums);
+                                if !tx.send(worker, message) {
                                     answers.push(Done::Unsent(worker));
                                 }
                             }

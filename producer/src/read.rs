@@ -6,6 +6,7 @@ use crate::live::Live;
 use crate::retain::Retention;
 use bytes::{Bytes, BytesMut};
 use crossbeam_channel::{Receiver, Sender, unbounded};
+use ptystream_common::checksum;
 use ptystream_common::codec::Encoding;
 use ptystream_common::error::{Failure, Kind};
 use ptystream_common::frame::Loaded;
@@ -86,7 +87,8 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Starts the thread; `retention` keeps the frames of a live source.
+    /// Starts the thread; `retention` keeps the frames of a live source, `checksums` tells whether
+    /// pixels carry them.
     ///
     /// # Errors
     /// If the operating system gives no thread.
@@ -96,13 +98,15 @@ impl Reader {
         tx: Arc<dyn HubSend>,
         retention: Option<Retention>,
         num_frames: Option<u64>,
+        checksums: bool,
     ) -> Result<Self, Failure> {
         let (jobs, inbox) = unbounded::<Job>();
         let (out, done) = unbounded();
         let is_live = retention.is_some();
         let thread = std::thread::Builder::new().name("read".into()).spawn(move || {
             if let Some(retention) = retention {
-                Live::new(source, common, retention, num_frames).run(&inbox, &out, tx.as_ref());
+                let live = Live::new(source, common, retention, num_frames, checksums);
+                live.run(&inbox, &out, tx.as_ref());
                 return;
             }
             for job in inbox {
@@ -118,12 +122,11 @@ impl Reader {
                         }
                     }
                     Job::Durable(_) | Job::Finish => continue,
-                    Job::Read { worker, stamp, mut ticket } => {
+                    Job::Read { worker, stamp, ticket } => {
                         match read(source.as_mut(), &common, &ticket) {
-                            Ok((head, parts)) => {
-                                ticket.pixels = Some(head);
-                                let body = Body::Ticket(ticket);
-                                if tx.send(worker, Message::with_parts(stamp, body, parts)) {
+                            Ok(packed) => {
+                                let message = seal(stamp, ticket, packed, checksums);
+                                if tx.send(worker, message) {
                                     continue;
                                 }
                                 Done::Unsent(worker)
@@ -182,6 +185,14 @@ type Failed = Vec<(Index, Failure)>;
 fn read(source: &mut dyn Source, common: &Common, ticket: &Ticket) -> Result<Packed, Failed> {
     let wanted: Vec<Index> = ticket.range.iter().filter(|i| !ticket.gaps.contains(i)).collect();
     Ok(pack(ticket, load_each(source, common, &wanted)?))
+}
+
+/// Makes the message of a ticket and its parts.
+pub(crate) fn seal(stamp: Stamp, mut ticket: Ticket, packed: Packed, checksums: bool) -> Message {
+    let (mut head, parts) = packed;
+    head.checksums = checksums.then(|| checksum::sums(&parts));
+    ticket.pixels = Some(head);
+    Message::with_parts(stamp, Body::Ticket(ticket), parts)
 }
 
 /// Lays a ticket's frames into parts: how they lie there, and the parts.

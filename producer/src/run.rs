@@ -11,10 +11,10 @@ mod ending;
 use crate::dispatch::{Action, Cut, Dispatcher};
 use crate::error::{self, ProducerError};
 use crate::measure::Centers;
-use crate::peers::{Roster, wait_for_goodbyes};
+use crate::peers::Roster;
 use crate::phase::Phase;
 use crate::read::{Done, Reader};
-pub use crate::report::{ProducerReport, Progress};
+pub use crate::report::Progress;
 use crate::scan::Scan;
 use crate::waits::Waits;
 use crossbeam_channel::select;
@@ -23,9 +23,10 @@ use ptystream_common::index::{Index, IndexRange, IndexSet};
 use ptystream_common::link::{Hub, HubEvent, PeerId};
 use ptystream_common::message::{Aborted, Body, Message, Role, SinkReport, Stamp, Task, Ticket};
 use ptystream_common::params::{OnGap, PipelineParams};
+use ptystream_common::report::ScanReport;
 use ptystream_common::shutdown::Shutdown;
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// So many failed frames with none that was prepared end the scan.
 const HOPELESS: u64 = 10;
@@ -52,6 +53,7 @@ struct Producer<'a> {
     kept: Option<(u64, Failure)>,
     announced_end: bool,
     start: Instant,
+    started: SystemTime,
     waits: Waits,
     /// Why a worker cannot prepare this scan; ends it where there is no other worker.
     refusal: Option<Failure>,
@@ -76,12 +78,13 @@ pub fn run(
     hub: Hub,
     shutdown: &Shutdown,
     progress: &mut dyn FnMut(&Progress),
-) -> Result<ProducerReport, Failure> {
+) -> Result<ScanReport, Failure> {
     let source = scan.source.take().ok_or_else(|| {
         Failure::new(Kind::Config, "the scan's source has been taken by another run")
     })?;
     let kept = scan.retention.take();
-    let reader = Reader::start(source, scan.common(), hub.tx.clone(), kept, scan.num_frames)?;
+    let (tx, sums) = (hub.tx.clone(), pipeline.checksums);
+    let reader = Reader::start(source, scan.common(), tx, kept, scan.num_frames, sums)?;
     let measuring = scan.needs_center();
     if !scan.plan.workers_read {
         tracing::info!(
@@ -107,6 +110,7 @@ pub fn run(
         kept: None,
         announced_end: false,
         start: now,
+        started: SystemTime::now(),
         waits: Waits::new(pipeline.peer_timeout_secs),
         refusal: None,
         checked: now,
@@ -195,7 +199,18 @@ impl Producer<'_> {
                 self.dispatcher.heard(peer);
                 self.on_failed(range.iter().map(|i| (i, failure.clone())).collect())?;
             }
-            Body::Want { .. } | Body::Measured { .. } | Body::Failed { .. } => {}
+            Body::Damaged { range: Some(range) } if self.workers.counts(peer, stamp) => {
+                self.on_damaged(range, Some(peer))?;
+            }
+            Body::Damaged { range: Some(range) }
+                if self.sink == Some(peer) && self.workers.is_current(stamp) =>
+            {
+                self.on_damaged(range, None)?;
+            }
+            Body::Want { .. }
+            | Body::Measured { .. }
+            | Body::Failed { .. }
+            | Body::Damaged { .. } => {}
             Body::Opened { horizon, durable } if self.sink == Some(peer) => {
                 self.on_opened(stamp, horizon, &durable)?;
             }
@@ -550,49 +565,5 @@ impl Producer<'_> {
         if !self.hub.tx.send(peer, Message::new(self.workers.stamp(), body)) {
             tracing::debug!(%peer, "not sent: the connection is gone");
         }
-    }
-
-    /// Tells everybody, waits for their goodbyes, and closes.
-    fn end(self, result: Result<SinkReport, Failure>) -> Result<ProducerReport, Failure> {
-        let expected = self.scan.num_frames.unwrap_or(0);
-        let name = |peer| format!("worker {}", self.workers.name(peer).unwrap_or_default());
-        let mut waiting: BTreeMap<PeerId, String> =
-            self.workers.peers().into_iter().map(|peer| (peer, name(peer))).collect();
-        waiting.extend(self.sink.map(|sink| (sink, "the sink".to_owned())));
-        for &peer in waiting.keys() {
-            let body = match &result {
-                Ok(_) if Some(peer) == self.sink => Body::Bye,
-                Ok(_) => Body::EndOfScan {
-                    expected,
-                    gaps: self.dispatcher.gaps().clone(),
-                    aborted: self.aborted.clone(),
-                },
-                Err(failure) => Body::Stop(failure.clone()),
-            };
-            self.send(peer, body);
-        }
-        wait_for_goodbyes(&self.hub, waiting, |peer| {
-            // Too late for this scan: told so, or it would wait for ever.
-            self.send(
-                peer,
-                match &result {
-                    Ok(_) => Body::EndOfScan { expected, gaps: IndexSet::new(), aborted: None },
-                    Err(failure) => Body::Stop(failure.clone()),
-                },
-            );
-        });
-        self.hub.tx.close();
-        if !self.reader.join(result.is_ok()) {
-            tracing::error!("the producer's reading thread panicked");
-        }
-        Ok(ProducerReport {
-            sink: result?,
-            counts: self.dispatcher.counts(),
-            workers: self.dispatcher.by_worker().clone(),
-            aborted: self.aborted,
-            warnings: self.warnings,
-            origins: self.origins,
-            elapsed_secs: self.start.elapsed().as_secs_f64(),
-        })
     }
 }

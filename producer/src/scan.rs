@@ -10,6 +10,7 @@ use crate::error::ProducerError;
 use crate::retain::{Frames, Retention};
 use bytes::Bytes;
 use points::{Positions, choose_positions, count_frames, first_frame};
+use ptystream_common::checksum;
 use ptystream_common::dtype::Dtype;
 use ptystream_common::error::Failure;
 use ptystream_common::form::{default_batch, prepared_form};
@@ -138,7 +139,8 @@ impl Scan {
         };
         let mut arrays = Vec::new();
         let mut add = |name: String, a: Array| {
-            arrays.push((ArrayHead { name, dtype: a.dtype, shape: a.shape }, a.data));
+            let checksum = pipeline.checksums.then(|| checksum::sum(&a.data));
+            arrays.push((ArrayHead { name, dtype: a.dtype, shape: a.shape, checksum }, a.data));
         };
         let corrected = common.dark.is_some() || common.flat.is_some();
         // Nobody but the producer sees the frames of a live source.

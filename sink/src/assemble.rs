@@ -18,6 +18,8 @@ pub enum Verdict {
     Keep,
     /// They are there already.
     Duplicate,
+    /// They are there already, and those are others: a worker is broken, or of another build.
+    Mismatch,
     /// They do not belong to the scan.
     OutOfRange,
 }
@@ -52,6 +54,8 @@ pub struct Counts {
     pub duplicates: u64,
     /// Frames that do not belong to the scan.
     pub out_of_range: u64,
+    /// Of the duplicates: those that have another checksum than the first copy.
+    pub mismatched: u64,
     /// Invalid raw pixels of the kept frames.
     pub invalid_pixels: u64,
 }
@@ -74,6 +78,8 @@ pub struct Assembler {
     accepted: IndexSet,
     durable: IndexSet,
     gaps: BTreeMap<u64, String>,
+    /// By its first index: length and checksums of each batch that was kept and is not durable yet.
+    sums: BTreeMap<u64, (u32, Vec<u64>)>,
     last_position: [f64; 2],
     counts: Counts,
 }
@@ -94,14 +100,19 @@ impl Assembler {
             accepted: durable.clone(),
             durable: durable.clone(),
             gaps: BTreeMap::new(),
+            sums: BTreeMap::new(),
             last_position: [0.0; 2],
             counts: Counts::default(),
         }
     }
 
-    /// The scan's length has become known; closes what that completes.
-    pub fn set_length(&mut self, length: u64) -> Vec<ClosedChunk> {
+    /// The scan's length has become known; [`Self::close_all`] closes what that completes.
+    pub fn set_length(&mut self, length: u64) {
         self.length = Some(length);
+    }
+
+    /// Closes every chunk of which each index has come or is a gap.
+    pub fn close_all(&mut self) -> Vec<ClosedChunk> {
         let open: Vec<u64> = self.open.keys().copied().collect();
         open.into_iter().filter_map(|chunk| self.close(chunk)).collect()
     }
@@ -121,7 +132,10 @@ impl Assembler {
             p.range.iter().any(|i| !self.accepted.contains(i.0) && !self.gaps.contains_key(&i.0));
         if !missing {
             self.counts.duplicates += count;
-            return Verdict::Duplicate;
+            return self.duplicate(p);
+        }
+        if let Some(sums) = &p.checksums {
+            self.sums.insert(p.range.first.0, (p.range.count, sums.clone()));
         }
         let open = self.open.entry(chunk).or_default();
         for (row, index) in p.range.iter().enumerate() {
@@ -144,6 +158,18 @@ impl Assembler {
             self.accepted.insert(index.0, index.0 + 1);
         }
         Verdict::Keep
+    }
+
+    /// Compares a second copy with the first, as far as that one is not durable yet.
+    fn duplicate(&mut self, p: &Prepared) -> Verdict {
+        let first = self.sums.get(&p.range.first.0).filter(|(count, _)| *count == p.range.count);
+        match (first, &p.checksums) {
+            (Some((_, first)), Some(second)) if first != second => {
+                self.counts.mismatched += u64::from(p.range.count);
+                Verdict::Mismatch
+            }
+            _ => Verdict::Duplicate,
+        }
     }
 
     /// Declares indices as gaps.
@@ -218,6 +244,8 @@ impl Assembler {
     /// These indices are on disk and visible.
     pub fn published(&mut self, range: IndexRange) {
         self.durable.insert_range(range);
+        // Chunks become durable in order, and batches end where chunks end.
+        self.sums = self.sums.split_off(&self.durable.first_missing(0));
     }
 
     /// Tells whether every index is durable.
@@ -309,11 +337,33 @@ mod tests {
     }
 
     #[test]
+    fn a_second_copy_is_compared_with_the_first() {
+        let mut a = Assembler::new(4, Some(8), true, &IndexSet::new());
+        let with = |first, sum| Prepared { checksums: Some(vec![sum, 1]), ..prepared(first, 2) };
+        assert_eq!(a.prepared(&with(0, 7)), Verdict::Keep);
+        assert_eq!(a.prepared(&with(0, 7)), Verdict::Duplicate);
+        assert_eq!(a.prepared(&with(0, 8)), Verdict::Mismatch);
+        assert_eq!(a.prepared(&prepared(0, 2)), Verdict::Duplicate, "it has no checksum");
+        // A piece of a batch is stored otherwise than the batch.
+        assert_eq!(
+            a.prepared(&Prepared { checksums: Some(vec![9, 9]), ..prepared(0, 1) }),
+            Verdict::Duplicate
+        );
+        let counts = a.counts();
+        assert_eq!((counts.mismatched, counts.duplicates, counts.kept), (2, 7, 2));
+        a.prepared(&with(2, 5));
+        a.close_chunk_of(Index(0)).unwrap();
+        a.published(IndexRange::new(0, 4));
+        assert!(a.sums.is_empty(), "what is durable needs no room");
+    }
+
+    #[test]
     fn a_length_that_comes_late_closes_the_last_chunk() {
         let mut a = Assembler::new(4, None, true, &IndexSet::new());
         a.prepared(&prepared(0, 2));
         assert!(a.close_chunk_of(Index(0)).is_none());
-        assert_eq!(a.set_length(2)[0].range, IndexRange::new(0, 2));
+        a.set_length(2);
+        assert_eq!(a.close_all()[0].range, IndexRange::new(0, 2));
     }
 
     proptest! {

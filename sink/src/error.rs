@@ -173,6 +173,7 @@ mod tests {
             &form(),
             0,
             1,
+            false,
         );
         assert_eq!(missing.err().and_then(|e| e.os_error()), Some(libc::ENOTDIR));
     }

@@ -3,10 +3,11 @@
 use crate::assemble::Counts;
 use crate::run::Sink;
 use crate::threads::DiskTimes;
-use crate::writer::Finished;
+use crate::writer::{self, Finished};
 use ptystream_common::message::{Announce, SinkReport, Stamp};
+use ptystream_common::report::{ProducerPart, ScanReport, WorkerShare};
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// What has come from one worker.
 #[derive(Debug, Default)]
@@ -22,6 +23,8 @@ pub(crate) struct WorkerTally {
 pub(crate) struct Tally {
     pub(crate) resumed: u64,
     pub(crate) stale: u64,
+    /// Prepared frames that came damaged.
+    pub(crate) damaged: u64,
     pub(crate) bytes: u64,
     pub(crate) begun: Option<Instant>,
     pub(crate) times: DiskTimes,
@@ -49,7 +52,16 @@ impl Sink {
             report.gaps = scan.assembler.gaps();
         }
         let frames = scan.assembler.length().unwrap_or(0);
-        Some(self.sum_up(&scan.announce, scan.stamp, frames, &tally, counts, report))
+        let report = self.sum_up(&scan.announce, scan.stamp, frames, &tally, counts, report);
+        self.written = scan.hold.is_some().then(|| (scan.announce, report.clone()));
+        Some(report)
+    }
+
+    /// Writes the report anew, now that the producer has told its part.
+    pub(crate) fn complete_report(&mut self, part: &ProducerPart) {
+        let Some((announce, report)) = self.written.take() else { return };
+        let report = ScanReport::new(&announce, &report, Some(part), SystemTime::now());
+        writer::complete_report(&report);
     }
 
     /// Fills in what the sink has counted; `report`: what the file's writer says.
@@ -62,15 +74,16 @@ impl Sink {
         counts: Counts,
         report: SinkReport,
     ) -> SinkReport {
-        let everybody = || self.workers.values().chain(&self.gone);
-        let sum =
-            |of: fn(&WorkerTally) -> Duration| everybody().map(of).sum::<Duration>().as_secs_f64();
         if counts.received != counts.kept + counts.duplicates + counts.out_of_range {
             tracing::error!(?counts, "frames that came and frames accounted for differ");
         }
-        let mut by_worker: BTreeMap<String, u64> = BTreeMap::new();
-        for worker in everybody().filter(|t| t.frames > 0) {
-            *by_worker.entry(worker.name.clone()).or_default() += worker.frames;
+        let mut by_worker: BTreeMap<&str, WorkerShare> = BTreeMap::new();
+        for tally in self.workers.values().chain(&self.gone).filter(|t| t.frames > 0) {
+            let share = by_worker.entry(&tally.name).or_default();
+            share.name.clone_from(&tally.name);
+            share.frames += tally.frames;
+            share.load_secs += tally.load.as_secs_f64();
+            share.prepare_secs += tally.prepare.as_secs_f64();
         }
         SinkReport {
             already_complete: false,
@@ -80,15 +93,14 @@ impl Sink {
             received: counts.received,
             duplicates: counts.duplicates,
             stale: tally.stale,
-            mismatched: 0,
+            mismatched: counts.mismatched,
+            damaged: tally.damaged,
             aborted: report.aborted,
             // The file's own list knows those of earlier runs too.
             gaps: report.gaps,
             invalid_pixels: counts.invalid_pixels,
             bytes: tally.bytes,
-            workers: by_worker.into_iter().collect(),
-            load_secs: sum(|t| t.load),
-            prepare_secs: sum(|t| t.prepare),
+            workers: by_worker.into_values().collect(),
             write_secs: tally.times.write.as_secs_f64(),
             publish_secs: tally.times.publish.as_secs_f64(),
             elapsed_secs: tally.begun.map_or(0.0, |b| b.elapsed().as_secs_f64()),

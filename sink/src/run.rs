@@ -15,6 +15,7 @@ use crate::threads::{Disk, DiskEvent};
 use crate::writer::{Finish, Linger, Open, Publisher, Writer};
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, never, select};
+use ptystream_common::checksum;
 use ptystream_common::error::{Failure, Kind};
 use ptystream_common::index::IndexSet;
 use ptystream_common::link::{Hub, HubEvent, PeerId, Spoke, SpokeEvent};
@@ -60,6 +61,8 @@ pub(crate) struct Sink {
     state_sent: Instant,
     /// Parts that live readers may still be reading, and until when they stay.
     pub(crate) linger: Option<(Instant, Linger)>,
+    /// What was written, for the report to be completed by the producer's part.
+    pub(crate) written: Option<(Announce, SinkReport)>,
 }
 
 /// Writes a scan.
@@ -79,6 +82,7 @@ pub fn run(args: SinkArgs) -> Result<SinkReport, Failure> {
         producer_missing_since: Some(now),
         state_sent: now,
         linger: None,
+        written: None,
     };
     let result = sink.work();
     sink.end(result)
@@ -158,9 +162,7 @@ impl Sink {
                 if let Some(scan) = &mut self.scan {
                     let expected = scan.fill_up(expected);
                     scan.aborted = aborted;
-                    for chunk in scan.assembler.set_length(expected) {
-                        scan.disk.close(chunk);
-                    }
+                    scan.set_length(expected);
                     scan.end_announced = true;
                 }
             }
@@ -262,6 +264,7 @@ impl Sink {
             failed: None,
             largest_chunk: 0,
             has_common_weights: false,
+            lacks_weights: false,
             end_announced: false,
             aborted: None,
             finishing: false,
@@ -294,36 +297,30 @@ impl Sink {
                 let body = Body::Refused(Failure::new(Kind::Peer, text));
                 self.args.hub.tx.send(peer, Message::new(stamp, body));
             }
-            Body::CommonWeights => {
+            Body::CommonWeights { checksum } => {
                 if let (Some(scan), Some(blob)) = (&mut self.scan, message.parts.pop())
                     && scan.stamp == stamp
                     && !scan.has_common_weights
                 {
+                    if checksum.is_some_and(|said| said != checksum::sum(&blob)) {
+                        tracing::warn!(%peer, "the common weights came damaged; asked for again");
+                        scan.lacks_weights = true;
+                        let body = Body::Damaged { range: None };
+                        self.args.hub.tx.send(peer, Message::new(stamp, body));
+                        return;
+                    }
                     scan.has_common_weights = true;
                     scan.disk.common_weights(blob);
+                    scan.close_waiting();
                 }
             }
-            Body::Prepared(head) => {
-                let mut parts = message.parts.into_iter();
-                let (data, weights) = (parts.next(), parts.next());
-                match data {
-                    Some(data) => self.on_prepared(peer, stamp, &head, data, weights),
-                    None => self.credit.returned(peer),
-                }
-            }
+            Body::Prepared(head) => self.on_prepared(peer, stamp, &head, message.parts),
             Body::Bye => self.worker_left(peer),
             other => tracing::warn!(%peer, "a message out of place was dropped: {other:?}"),
         }
     }
 
-    fn on_prepared(
-        &mut self,
-        peer: PeerId,
-        stamp: Stamp,
-        head: &Prepared,
-        data: Bytes,
-        weights: Option<Bytes>,
-    ) {
+    fn on_prepared(&mut self, peer: PeerId, stamp: Stamp, head: &Prepared, parts: Vec<Bytes>) {
         let count = u64::from(head.range.count);
         let here = |s: &&mut Scan| s.stamp == stamp && s.failed.is_none();
         let Some(scan) = self.scan.as_mut().filter(here) else {
@@ -334,6 +331,19 @@ impl Sink {
             return;
         };
         scan.tally.begun.get_or_insert_with(Instant::now);
+        if !checksum::are_whole(&parts, head.checksums.as_deref()) {
+            tracing::warn!(%peer, range = %head.range, "prepared pixels came damaged");
+            scan.tally.damaged += count;
+            self.credit.returned(peer);
+            let body = Body::Damaged { range: Some(head.range) };
+            self.args.producer.tx.send(Message::new(stamp, body));
+            return;
+        }
+        let mut parts = parts.into_iter();
+        let (Some(data), weights) = (parts.next(), parts.next()) else {
+            self.credit.returned(peer);
+            return;
+        };
         if weights.is_some() == scan.announce.form.common_weights {
             tracing::error!(%peer, range = %head.range, "dropped: weights missing, or too many");
             self.credit.returned(peer);
@@ -343,13 +353,22 @@ impl Sink {
             Verdict::Keep => {
                 scan.state_changed = true;
                 self.credit.kept(peer);
-                scan.disk.put(peer, head.range, data, weights);
+                scan.disk.put(peer, head.range, data, weights, head.checksums.clone());
                 if let Some(tally) = self.workers.get_mut(&peer) {
                     tally.frames += count;
                     tally.load += Duration::from_micros(head.load_us.into());
                     tally.prepare += Duration::from_micros(head.prepare_us.into());
                 }
                 scan.close(head.range.first);
+            }
+            Verdict::Mismatch => {
+                tracing::error!(
+                    %peer,
+                    range = %head.range,
+                    "a second copy differs from the first, which is kept: does another build of \
+                     ptystream run on a worker, or is its memory broken?"
+                );
+                self.credit.returned(peer);
             }
             verdict => {
                 tracing::debug!(%peer, range = %head.range, ?verdict, "not kept");
@@ -414,14 +433,26 @@ impl Sink {
             self.args.producer.tx.send(Message::new(scan.stamp, body));
         }
         if scan.end_announced && scan.assembler.is_complete() && !scan.finishing {
-            scan.finishing = true;
-            scan.disk.finish(Finish {
-                num_frames: scan.assembler.length().unwrap_or(0),
-                aborted: scan.aborted.clone(),
-                gaps: scan.assembler.gaps(),
-                report: SinkReport::default(),
-            });
+            self.finish();
         }
+    }
+
+    /// Has the file completed.
+    fn finish(&mut self) {
+        let Some(mut scan) = self.scan.take() else { return };
+        scan.finishing = true;
+        let num_frames = scan.assembler.length().unwrap_or(0);
+        // What is counted until now goes into the file; times of the disk are known afterwards.
+        let counts = scan.counts();
+        let said = SinkReport::default();
+        let report = self.sum_up(&scan.announce, scan.stamp, num_frames, &scan.tally, counts, said);
+        scan.disk.finish(Finish {
+            num_frames,
+            aborted: scan.aborted.clone(),
+            gaps: scan.assembler.gaps(),
+            report,
+        });
+        self.scan = Some(scan);
     }
 
     fn on_time(&self) -> Result<(), Failure> {
@@ -491,8 +522,10 @@ impl Sink {
                 },
                 recv(self.args.producer.events) -> event => match event {
                     Ok(SpokeEvent::Gone) => producer = false,
-                    Ok(SpokeEvent::Message(m)) => if matches!(m.header.body, Body::Bye | Body::Stop(_)) {
-                        producer = false;
+                    Ok(SpokeEvent::Message(m)) => match m.header.body {
+                        Body::Report(part) => self.complete_report(&part),
+                        Body::Bye | Body::Stop(_) => producer = false,
+                        _ => {}
                     },
                     Ok(_) => {}
                     Err(_) => producer = false,

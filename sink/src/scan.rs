@@ -25,6 +25,8 @@ pub(crate) struct Scan {
     /// Bytes of the largest chunk as it is stored.
     pub(crate) largest_chunk: u64,
     pub(crate) has_common_weights: bool,
+    /// The common weights came damaged, and have been asked for again: no chunk closes without.
+    pub(crate) lacks_weights: bool,
     pub(crate) end_announced: bool,
     pub(crate) aborted: Option<Aborted>,
     pub(crate) finishing: bool,
@@ -43,6 +45,7 @@ impl Scan {
             kept: now.kept + before.kept,
             duplicates: now.duplicates + before.duplicates,
             out_of_range: now.out_of_range + before.out_of_range,
+            mismatched: now.mismatched + before.mismatched,
             invalid_pixels: now.invalid_pixels + before.invalid_pixels,
         }
     }
@@ -65,7 +68,26 @@ impl Scan {
         announced
     }
 
+    /// The common weights are there: chunks that waited for them close.
+    pub(crate) fn close_waiting(&mut self) {
+        self.lacks_weights = false;
+        for chunk in self.assembler.close_all() {
+            self.disk.close(chunk);
+        }
+    }
+
+    /// The scan's length has become known.
+    pub(crate) fn set_length(&mut self, length: u64) {
+        self.assembler.set_length(length);
+        if !self.lacks_weights {
+            self.close_waiting();
+        }
+    }
+
     pub(crate) fn close(&mut self, index: Index) {
+        if self.lacks_weights {
+            return;
+        }
         if let Some(chunk) = self.assembler.close_chunk_of(index) {
             self.disk.close(chunk);
         }
@@ -122,6 +144,7 @@ mod tests {
             failed: None,
             largest_chunk: 0,
             has_common_weights: false,
+            lacks_weights: false,
             end_announced: false,
             aborted: None,
             finishing: false,

@@ -19,7 +19,13 @@ const TOLD_AT_ONCE: usize = 8;
 
 enum Job {
     CommonWeights(Bytes),
-    Put { from: PeerId, range: IndexRange, data: Bytes, weights: Option<Bytes> },
+    Put {
+        from: PeerId,
+        range: IndexRange,
+        data: Bytes,
+        weights: Option<Bytes>,
+        sums: Option<Vec<u64>>,
+    },
     Close(Box<ClosedChunk>),
     Finish(Box<Finish>),
     Abandon,
@@ -106,9 +112,16 @@ impl Disk {
         self.send(Job::CommonWeights(blob));
     }
 
-    /// Hands over prepared frames: one storage chunk of data, and of weights.
-    pub fn put(&self, from: PeerId, range: IndexRange, data: Bytes, weights: Option<Bytes>) {
-        self.send(Job::Put { from, range, data, weights });
+    /// Hands over prepared frames: one storage chunk of data, and of weights, and their checksums.
+    pub fn put(
+        &self,
+        from: PeerId,
+        range: IndexRange,
+        data: Bytes,
+        weights: Option<Bytes>,
+        sums: Option<Vec<u64>>,
+    ) {
+        self.send(Job::Put { from, range, data, weights, sums });
     }
 
     /// Closes a chunk; it is published next.
@@ -166,8 +179,8 @@ fn write(
                 writer.common_weights(blob);
                 Ok(())
             }
-            Job::Put { from, range, data, weights } => {
-                writer.put(range, data, weights).map(|()| written.push(from))
+            Job::Put { from, range, data, weights, sums } => {
+                writer.put(range, data, weights, sums.as_deref()).map(|()| written.push(from))
             }
             Job::Close(chunk) => {
                 let range = chunk.range;

@@ -116,7 +116,7 @@ fn rewrite(golden: &PtydFile, to: &Path, save: Save) -> Option<()> {
             let size = packer.zlib_compress(&data, &mut packed).unwrap();
             packed.truncate(size);
             let range = IndexRange::new((start + at) as u64, n as u32);
-            writer.put(range, packed.into(), Some(Bytes::from(blob("weights")))).unwrap();
+            writer.put(range, packed.into(), Some(Bytes::from(blob("weights"))), None).unwrap();
         }
         let positions = positions.as_ref().map(|_| {
             let all = golden.array(&format!("chunks/{}/positions", chunk.name)).unwrap().to_f64();

@@ -34,8 +34,51 @@ fn all_forms_hold_what_was_put_in() {
             assert_eq!(finished.report.chunks, chunks);
             assert_eq!(file.chunks().unwrap().len() as u64, chunks);
             let parts = if save == Save::Link { scan.chunks() as usize } else { 0 };
-            assert_eq!(names(folder.path()).len(), 1 + parts, "{:?}", names(folder.path()));
+            // The file and its report.
+            assert_eq!(names(folder.path()).len(), 2 + parts, "{:?}", names(folder.path()));
+            assert_verified(&path, 11, per_chunk, batch, save);
         }
+    }
+}
+
+/// Fails unless each storage chunk is compared with its checksum, and is as it was written.
+fn assert_verified(path: &Path, frames: u64, per_chunk: u32, batch: u32, save: Save) {
+    let chunks: Vec<u64> = match save {
+        Save::Merge => vec![frames],
+        _ => (0..frames)
+            .step_by(per_chunk as usize)
+            .map(|at| u64::from(per_chunk).min(frames - at))
+            .collect(),
+    };
+    let batches: u64 = chunks.iter().map(|rows| rows.div_ceil(batch.into())).sum();
+    let verified = sums::verify(path).unwrap();
+    assert_eq!((verified.different, verified.unknown), (vec![], 0), "{save:?}");
+    assert_eq!(verified.compared, 2 * batches, "{save:?}: data and weights");
+}
+
+#[test]
+fn a_flipped_bit_is_found_and_named() {
+    let folder = tempfile::tempdir().unwrap();
+    for save in [Save::Link, Save::Append, Save::Merge] {
+        let path = folder.path().join(format!("{save:?}.ptyd"));
+        let scan = Scan::new(path.clone(), save, 12, 6, 2);
+        scan.write();
+        let holder = match save {
+            Save::Link => folder.path().join(format!("{save:?}.ptyd.part001")),
+            _ => path.clone(),
+        };
+        // The sixth frame of the scan begins the second storage chunk of part 1, or chunk 1.
+        let mut bytes = std::fs::read(&holder).unwrap();
+        let (frame, _) = scan.frame(8);
+        let at = bytes.windows(frame.len()).position(|w| w == frame).expect("stored as it is");
+        bytes[at + 3] ^= 0x10;
+        std::fs::write(&holder, bytes).unwrap();
+        let found = sums::verify(&path).unwrap();
+        assert_eq!(found.different.len(), 1, "{save:?}: {:?}", found.different);
+        let one = &found.different[0];
+        assert_eq!(one.file.file_name(), holder.file_name());
+        assert_eq!(one.frames, Some((8, 9)), "{save:?}");
+        assert!(one.text.starts_with("data of storage chunk"), "{}", one.text);
     }
 }
 
@@ -105,7 +148,8 @@ fn an_interrupted_run_goes_on_where_it_was() {
             linger.clear().unwrap();
         }
         let parts = if save == Save::Link { 4 } else { 0 };
-        assert_eq!(names(folder.path()).len(), 1 + parts, "{:?}", names(folder.path()));
+        assert_eq!(names(folder.path()).len(), 2 + parts, "{:?}", names(folder.path()));
+        assert_eq!(sums::verify(&path).unwrap().different, [], "{save:?}");
     }
 }
 
@@ -151,9 +195,13 @@ fn another_scan_moves_the_finished_one_with_its_parts() {
         second.write();
     }
     // The first one was replaced in .old by the second one, parts and all.
-    let both = ["a.ptyd", "a.ptyd.old", "a.ptyd.old.part000", "a.ptyd.old.part001"];
-    let mut all: Vec<&str> = both.to_vec();
-    all.extend(["a.ptyd.part000", "a.ptyd.part001"]);
+    let mut all: Vec<String> = ["a.ptyd", "a.ptyd.old"]
+        .iter()
+        .flat_map(|file| {
+            ["", ".part000", ".part001", ".report.json"].map(|end| format!("{file}{end}"))
+        })
+        .collect();
+    all.sort();
     assert_eq!(names(folder.path()), all);
     assert_eq!(content(&folder.path().join("a.ptyd.old")), expected(&second));
     assert_eq!(content(&path), expected(&second));
@@ -228,7 +276,7 @@ fn gaps_are_listed_in_the_file_and_survive_a_restart() {
         let (mut writer, mut publisher) = scan.open();
         let rows = |i: usize| Bytes::from(scan.data[i].clone());
         let weights = Bytes::from(scan.weights[0].clone());
-        writer.put(IndexRange::new(0, 1), rows(0), Some(weights)).unwrap();
+        writer.put(IndexRange::new(0, 1), rows(0), Some(weights), None).unwrap();
         let close = ChunkClose {
             indices: vec![0, 1],
             positions: Some(scan.positions[..2].to_vec()),

@@ -4,6 +4,8 @@ use super::plan::Plan;
 use super::reader;
 use crate::compare::{CompareOptions, compare};
 use ptystream_common::error::chain;
+use ptystream_common::ptyd::sums;
+use ptystream_common::report::{ScanReport, report_name};
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -35,6 +37,30 @@ pub fn check(plan: &Plan, folder: &Path) -> Result<(), String> {
     strays(plan, &out)
 }
 
+/// Compares the file with its checksums, and its report with the scan.
+///
+/// # Errors
+/// What is wrong, in a line.
+pub fn proofs(plan: &Plan, folder: &Path) -> Result<(), String> {
+    let file = folder.join(OUT).join(NAME);
+    let found = sums::verify(&file).map_err(|e| chain(&e))?;
+    if let Some(one) = found.different.first() {
+        return Err(format!("{}: {}: {}", one.file.display(), one.object, one.text));
+    }
+    if found.unknown > 0 {
+        return Err(format!("{} storage chunks have no checksum", found.unknown));
+    }
+    let path = folder.join(OUT).join(report_name(NAME));
+    let wrong = |text: String| format!("{}: {text}", path.display());
+    let text = std::fs::read_to_string(&path).map_err(|e| wrong(e.to_string()))?;
+    let report: ScanReport = serde_json::from_str(&text).map_err(|e| wrong(e.to_string()))?;
+    let (frames, wanted) = (report.frames, plan.setup.frames);
+    match (frames.expected, frames.written, frames.lost, frames.mismatched) {
+        (expected, written, 0, 0) if expected == wanted && written == wanted => Ok(()),
+        _ => Err(wrong(format!("of {wanted} frames it says {frames:?}"))),
+    }
+}
+
 fn equal(wanted: &Path, got: &Path) -> Result<(), String> {
     let found = compare(wanted, got, &CompareOptions::default()).map_err(|e| chain(&e))?;
     if found.is_empty() {
@@ -56,13 +82,14 @@ fn parts(of: &str, plan: &Plan) -> impl Iterator<Item = String> {
 
 /// Refuses names that no finished scan leaves, and misses those that it does.
 fn strays(plan: &Plan, out: &Path) -> Result<(), String> {
-    let mut wanted = BTreeSet::from([NAME.to_owned()]);
+    let mut wanted = BTreeSet::from([NAME.to_owned(), report_name(NAME)]);
     if plan.setup.save == "link" {
         wanted.extend(parts(NAME, plan));
     }
     if plan.again {
         let old = format!("{NAME}.old");
         wanted.extend(parts(&old, plan));
+        wanted.insert(report_name(&old));
         wanted.insert(old);
     }
     let entries = std::fs::read_dir(out).map_err(|e| format!("{}: {e}", out.display()))?;
@@ -122,6 +149,8 @@ mod tests {
         };
         wrong("does not exist");
         write(&got, &[0, 1, 2, 3]);
+        wrong("missing: scan.ptyd.report.json");
+        std::fs::write(at(OUT).join("scan.ptyd.report.json"), "").unwrap();
         assert_eq!(check(&plan(), folder.path()), Ok(()));
         let stray = at(OUT).join(".scan.ptyd.1.ptystream-tmp");
         std::fs::write(&stray, "").unwrap();

@@ -32,6 +32,8 @@ pub enum Kind {
     Repeat,
     /// Messages that change places.
     Swap,
+    /// Pixels with a bit that has flipped.
+    Flip,
     /// A full disk.
     Disk,
     /// A finished file in the place of the new one, with a reader at it.
@@ -76,6 +78,7 @@ pub const TABLE: &[Row] = &[
     row(Kind::Delay, "delay", Needs::Nothing),
     row(Kind::Repeat, "repeat", Needs::Nothing),
     row(Kind::Swap, "swap", Needs::Nothing),
+    row(Kind::Flip, "flip", Needs::Nothing),
     row(Kind::Disk, "disk", Needs::Mount),
     row(Kind::Again, "again", Needs::Nothing),
 ];

@@ -262,6 +262,7 @@ fn step(dice: &mut Dice, kinds: &[Kind], workers: usize) -> Step {
     let hop = dice.one(&[Hop::WorkerProducer(worker), Hop::WorkerSink(worker), Hop::SinkProducer]);
     // Only what goes to the sink, or from it to the producer, may come twice or change places.
     let upward = dice.one(&[Hop::WorkerSink(worker), Hop::SinkProducer]);
+    let pixels = dice.one(&[Hop::WorkerProducer(worker), Hop::WorkerSink(worker)]);
     let (short, long) =
         (dice.from(100, DEAD_AFTER_MILLIS / 2), DEAD_AFTER_MILLIS + dice.from(500, 1500));
     let (target, millis) = match kind {
@@ -273,9 +274,12 @@ fn step(dice: &mut Dice, kinds: &[Kind], workers: usize) -> Step {
         Kind::Blackout => (Target::Hop(hop), long),
         Kind::Delay => (Target::Hop(hop), dice.from(300, 1000)),
         Kind::Repeat | Kind::Swap => (Target::Hop(upward), 0),
+        Kind::Flip => (Target::Hop(pixels), 0),
         Kind::Disk | Kind::Again => (Target::Disk, dice.from(500, 1500)),
     };
-    Step { at: dice.from(20, 950), kind, target, millis, messages: dice.from(1, 10) }
+    // What comes damaged eight times is a gap, as it should be.
+    let most = if kind == Kind::Flip { 3 } else { 10 };
+    Step { at: dice.from(20, 950), kind, target, millis, messages: dice.from(1, most) }
 }
 
 #[cfg(test)]

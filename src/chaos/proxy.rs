@@ -9,6 +9,7 @@
 //! | [`Proxy::delay`] | each message takes longer for a time |
 //! | [`Proxy::repeat`] | the next messages upwards come twice |
 //! | [`Proxy::swap`] | neighbours upwards change places, where the protocol does not mind |
+//! | [`Proxy::flip`] | every other message with pixels, in either direction, has a bit flipped in them |
 //!
 //! *Upwards* is from who connects to who binds. Messages of one connection come in their order, and
 //! roles rely on it; those that may change places are results of a worker (each is whole in itself)
@@ -16,7 +17,7 @@
 
 use super::stream::{Listener, Stream};
 use super::zmtp::{Piece, Splitter};
-use ptystream_common::message::Body;
+use ptystream_common::message::{Body, Message};
 use ptystream_common::wire;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
@@ -73,6 +74,9 @@ struct Weather {
     tear: bool,
     repeat: u64,
     swap: u64,
+    flip: u64,
+    /// The last one with pixels was flipped: the next one passes.
+    flipped: bool,
 }
 
 #[derive(Debug)]
@@ -172,6 +176,11 @@ impl Proxy {
         lock(&self.0.weather).repeat = messages;
     }
 
+    /// Flips a bit in the pixels of every other message, `messages` times.
+    pub fn flip(&self, messages: u64) {
+        lock(&self.0.weather).flip = messages;
+    }
+
     /// Exchanges neighbours upwards, `messages` times.
     pub fn swap(&self, messages: u64) {
         lock(&self.0.weather).swap = messages;
@@ -235,6 +244,17 @@ fn join(client: Stream, server: Stream, shared: &Arc<Shared>) -> io::Result<()> 
     Ok(())
 }
 
+/// Tells whether a message carries pixels that have checksums.
+fn has_pixels(message: &Message) -> bool {
+    match &message.header.body {
+        Body::Ticket(ticket) => ticket.pixels.as_ref().is_some_and(|p| p.checksums.is_some()),
+        Body::Prepared(prepared) => prepared.checksums.is_some(),
+        Body::CommonWeights { checksum } => checksum.is_some(),
+        Body::Plan { arrays, .. } => arrays.iter().all(|a| a.checksum.is_some()),
+        _ => false,
+    }
+}
+
 /// What kind of message may change places with its like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Like {
@@ -295,7 +315,26 @@ impl Pump<'_> {
         Ok(())
     }
 
-    fn pass(&mut self, piece: Piece) -> io::Result<()> {
+    /// Flips a bit in the last part of a message with pixels, if that is to be.
+    fn damage(&self, piece: &mut Piece) {
+        let Piece::Message { raw, parts } = piece else { return };
+        let Some(last) = parts[1..].last().map(|part| part.len()).filter(|&bytes| bytes > 0) else {
+            return;
+        };
+        let mut weather = lock(&self.shared.weather);
+        if weather.flip == 0 || !wire::decode(parts.clone()).is_ok_and(|m| has_pixels(&m)) {
+            return;
+        }
+        weather.flipped = !weather.flipped;
+        if weather.flipped {
+            weather.flip -= 1;
+            let at = raw.len() - 1 - last / 2;
+            raw[at] ^= 0x20;
+        }
+    }
+
+    fn pass(&mut self, mut piece: Piece) -> io::Result<()> {
+        self.damage(&mut piece);
         self.wait_while(|w| w.silent_until)?;
         let slow = lock(&self.shared.weather).slow_until.is_some_and(|at| Instant::now() < at);
         if slow {

@@ -104,6 +104,7 @@ fn stage(plan: &Plan, ground: &Ground, folder: &Path, missed: &mut usize) -> Res
     let second = second.map(Watch::end).transpose();
     let judged = played.and_then(|()| {
         check::check(plan, folder)?;
+        check::proofs(plan, folder)?;
         if let Some(reader) = first?.flatten() {
             watch::judge(&reader, &folder.join(BEFORE), false)?;
         }
@@ -328,6 +329,7 @@ impl<'a> Show<'a> {
                         Kind::Delay => proxy.delay(time),
                         Kind::Repeat => proxy.repeat(step.messages),
                         Kind::Swap => proxy.swap(step.messages),
+                        Kind::Flip => proxy.flip(step.messages),
                         _ => proxy.stall(time),
                     }
                 }

@@ -274,7 +274,7 @@ fn in_process(config: &Path, folder: &Path, dfile: &str) -> Ended {
         Ok(report) => Ended {
             code: match report.aborted {
                 Some(_) => 7,
-                None if report.sink.gaps.is_empty() => 0,
+                None if report.lost.is_empty() => 0,
                 None => 5,
             },
             text: report.warnings.join("\n"),

@@ -4,7 +4,8 @@
 //! A schedule is a scan and a list of steps: messages are delivered in order within a connection
 //! and in any order across connections; workers are slow, hang, die, leave and come back; frames
 //! fail, hang or kill whoever reads them; connections break and lose what is under way; States are
-//! lost, repeated and come late; results come twice; sink and producer restart, the disk pauses.
+//! lost, repeated and come late; results come twice; raw and prepared pixels come damaged; sink and
+//! producer restart, the disk pauses.
 //! Then faults stop, and the scan has to end within a bounded number of rounds.
 //!
 //! Invariants, checked at every step:
@@ -18,7 +19,8 @@
 //! - received = kept + duplicates + out of range, and what came = received + stale; no index is
 //!   kept twice;
 //! - tickets: sent = settled + failed + lost + held;
-//! - a frame is convicted only after three solo deaths, given up only after its time; what kills,
+//! - a frame is convicted only after three solo deaths, given up only after its time or eight
+//!   damaged copies; what kills,
 //!   hangs or fails is never a frame of the file, and where nothing else happened every other is.
 //!
 //! A hundred thousand schedules, always the same; with `PTYSTREAM_SCHEDULES` so many others.
@@ -44,6 +46,8 @@ enum Step {
     Work(u8),
     SinkHears(u8, bool),
     HearGrant(u8),
+    DamageTicket(u8),
+    DamageResult(u8),
     HearControl,
     SayState,
     HearSink(bool),
@@ -74,6 +78,8 @@ fn step() -> impl Strategy<Value = Step> {
         8 => any::<u8>().prop_map(Work),
         6 => (any::<u8>(), prop::bool::weighted(0.1)).prop_map(|(w, t)| SinkHears(w, t)),
         4 => any::<u8>().prop_map(HearGrant),
+        1 => any::<u8>().prop_map(DamageTicket),
+        1 => any::<u8>().prop_map(DamageResult),
         4 => Just(HearControl),
         4 => Just(SayState),
         4 => prop::bool::weighted(0.2).prop_map(HearSink),
@@ -161,6 +167,8 @@ fn run(setup: Setup, steps: Vec<Step>) {
             Step::Work(n) => world.work(w(n)),
             Step::SinkHears(n, twice) => world.sink_hears(w(n), twice),
             Step::HearGrant(n) => world.hear_grant(w(n)),
+            Step::DamageTicket(n) => world.ticket_is_damaged(w(n)),
+            Step::DamageResult(n) => world.result_is_damaged(w(n)),
             Step::HearControl => world.hear_control(),
             Step::SayState => world.say_state(),
             Step::HearSink(lost) => world.hear_sink(lost),

@@ -103,8 +103,8 @@ impl Sink {
 
     pub fn end(&mut self, length: u64) {
         if self.is_open() {
-            let closed = self.assembler.set_length(length);
-            self.jobs.extend(closed.into_iter().map(Job::Close));
+            self.assembler.set_length(length);
+            self.jobs.extend(self.assembler.close_all().into_iter().map(Job::Close));
         }
     }
 
@@ -160,6 +160,12 @@ impl Sink {
                 self.check();
             }
         }
+    }
+
+    /// A result came damaged: its credit returns; tells whether the producer is to be told.
+    pub fn hear_damaged(&mut self, peer: u64, stamp: Stamp) -> bool {
+        self.book.returned(PeerId(peer));
+        self.stamp == Some(stamp)
     }
 
     fn check(&self) {

@@ -1,5 +1,7 @@
 //! The model around the cores: workers, connections, a disk; every step checks the invariants.
 
+mod damage;
+mod judge;
 mod workers;
 
 use crate::sink::{Sink, ToSink};
@@ -38,6 +40,7 @@ pub enum ToProducer {
     Hello(u32),
     Want(Stamp, u32),
     Failed(Stamp, u64),
+    Damaged(Stamp, IndexRange),
     Bye,
     Gone,
 }
@@ -56,6 +59,7 @@ pub enum Told {
     Hello,
     Opened(Stamp, u64, IndexSet),
     State(Stamp, u64, IndexSet),
+    Damaged(Stamp, IndexRange),
     Paused,
     Gone,
 }
@@ -112,6 +116,8 @@ pub struct World {
     known: IndexSet,
     suspects: BTreeSet<u64>,
     solo_deaths: BTreeMap<u64, u32>,
+    /// How often an index came damaged.
+    damages: BTreeMap<u64, u32>,
     pub workers: Vec<Worker>,
     pub sink: Option<Sink>,
     pub told: VecDeque<Told>,
@@ -150,6 +156,7 @@ impl World {
             known: IndexSet::new(),
             suspects: BTreeSet::new(),
             solo_deaths: BTreeMap::new(),
+            damages: BTreeMap::new(),
             workers,
             sink: None,
             told: VecDeque::new(),
@@ -266,6 +273,7 @@ impl World {
                     self.act(actions);
                 }
             }
+            ToProducer::Damaged(stamp, range) => self.worker_says_damaged(peer, stamp, range),
             ToProducer::Bye => {
                 self.roster.gone(id);
                 self.dispatcher.worker_left(id);
@@ -356,6 +364,7 @@ impl World {
                     self.act(actions);
                 }
             }
+            Told::Damaged(stamp, range) => self.sink_says_damaged(stamp, range),
             Told::Paused | Told::Gone => {
                 self.dispatcher.sink_lost();
                 self.running = false;
@@ -438,33 +447,6 @@ impl World {
             worker.from_producer.push_back(ToWorker::Ticket(stamp, range));
         } else {
             self.dispatcher.unsent(PeerId(peer));
-        }
-    }
-
-    /// Checks that an index becomes a gap for a good reason.
-    fn judge(&mut self, index: u64, reason: &str) {
-        if reason.contains("died") {
-            let deaths = self.solo_deaths.get(&index).copied().unwrap_or(0);
-            assert!(deaths >= 3, "{index} is convicted after {deaths} deaths");
-            return;
-        }
-        assert!(reason.contains("did not finish"), "{reason}");
-        let now = self.now;
-        let mut holders = 0;
-        for held in self.held.values_mut() {
-            let at = held.ranges.iter().position(|(r, _)| r.contains(Index(index)));
-            let Some(at) = at else { continue };
-            holders += 1;
-            assert!(
-                now - held.ranges[at].1 >= GIVE_UP,
-                "{index} is given up early: {reason}, {now:?}, {held:?} of {holders}"
-            );
-        }
-        assert!(holders > 0 || self.gaps.keys().any(|g| g.abs_diff(index) < 8), "nobody held it");
-        // Whoever stands still over it is relieved of everything.
-        let stuck = |h: &Held| h.ranges.iter().any(|(r, _)| r.contains(Index(index)));
-        for held in self.held.values_mut().filter(|h| stuck(h)) {
-            held.ranges.retain(|(r, _)| r.contains(Index(index)));
         }
     }
 
@@ -577,22 +559,6 @@ impl World {
             assert_eq!(index, self.durable(), "a prefix, in order");
             assert!(!frame || !self.setup.poison.contains(&index), "poison in the file");
             assert!(self.file.insert(index, frame).is_none(), "{index} is in the file twice");
-        }
-    }
-
-    /// At the end: nothing is missing, and gaps have a reason. With `calm`, no other than that a
-    /// frame cannot be had: no worker died or stood still but over a frame.
-    pub fn check_end(&self, calm: bool) {
-        assert!(self.dispatcher.is_complete(), "the producer knows of the end");
-        for index in 0..self.setup.frames {
-            let frame = self.file[&index];
-            let must = self.setup.poison.contains(&index)
-                || self.setup.hang.contains(&index)
-                || self.setup.bad.contains(&index);
-            assert!(!must || !frame, "{index} cannot be had and is in the file");
-            // One frame that hangs takes its batch with it, and whoever it stops looks stuck.
-            let calm = calm && self.setup.hang.is_empty();
-            assert!(!calm || must || frame, "{index} can be had and is a gap");
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::activity::Activity;
 use crate::prepare::Preparer;
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, never, select};
+use ptystream_common::checksum;
 use ptystream_common::codec::Encoding;
 use ptystream_common::error::{Failure, Kind};
 use ptystream_common::frame::{Array, FrameForm, Loaded, RawFrame};
@@ -197,6 +198,10 @@ impl Worker {
         let stamp = message.header.stamp;
         match message.header.body {
             Body::Plan { answers, .. } if answers != self.attempt => {}
+            Body::Plan { arrays, .. } if !arrays_are_whole(&arrays, &message.parts) => {
+                tracing::warn!("dark, flat or mask came damaged; asked for again");
+                self.begin_anew();
+            }
             Body::Plan { plan, arrays, .. } => {
                 if let Err(failure) = self.on_plan(*plan, stamp, arrays, message.parts) {
                     // Said aloud: else the producer would see a worker leave and wait for another.
@@ -249,6 +254,7 @@ impl Worker {
             }
             SpokeEvent::Message(message) => match message.header.body {
                 Body::Grant { messages } => self.grants += messages,
+                Body::Damaged { range: None } => self.send_common_weights(),
                 Body::EndOfScan { .. } | Body::Bye => {}
                 Body::Stop(failure) | Body::Refused(failure) => return Err(failure),
                 other => tracing::warn!("a message out of place was dropped: {other:?}"),
@@ -328,7 +334,8 @@ impl Worker {
         if let Some(work) = &self.work
             && let Some(blob) = &work.common_weights
         {
-            let body = Body::CommonWeights;
+            let sum = work.plan.checksums.then(|| checksum::sum(blob));
+            let body = Body::CommonWeights { checksum: sum };
             let message = Message::with_parts(work.stamp, body, vec![blob.clone()]);
             self.args.sink.tx.send(message);
         }
@@ -375,6 +382,14 @@ impl Worker {
         let Some(work) = &mut self.work else { return Ok(()) };
         let stamp = work.stamp;
         let range = ticket.range;
+        let said = ticket.pixels.as_ref().and_then(|p| p.checksums.as_deref());
+        if !checksum::are_whole(&parts, said) {
+            tracing::warn!(%range, "raw pixels came damaged");
+            let body = Body::Damaged { range: Some(range) };
+            self.args.producer.tx.send(Message::new(stamp, body));
+            self.ticket_done();
+            return Ok(());
+        }
         let begun = Instant::now();
         let loaded = match work.load(&ticket, parts) {
             Ok(loaded) => loaded,
@@ -448,6 +463,13 @@ impl Worker {
             ),
         ))
     }
+}
+
+fn arrays_are_whole(heads: &[ArrayHead], parts: &[Bytes]) -> bool {
+    let whole = |(head, part): (&ArrayHead, &Bytes)| {
+        head.checksum.is_none_or(|said| said == checksum::sum(part))
+    };
+    heads.iter().zip(parts).all(whole)
 }
 
 fn prepare_failure(index: Index, error: &crate::error::PrepareError) -> Failure {
@@ -542,16 +564,16 @@ impl Work {
             ),
             false => ticket.positions.clone(),
         };
+        let parts: Vec<Bytes> = [Some(batch.data), batch.weights].into_iter().flatten().collect();
         let head = Prepared {
             range,
             positions,
             max_valid: batch.max_valid,
             invalid: batch.invalid,
-            checksums: None,
+            checksums: self.plan.checksums.then(|| checksum::sums(&parts)),
             load_us: 0,
             prepare_us: 0,
         };
-        let parts = [Some(batch.data), batch.weights].into_iter().flatten().collect();
         Ok((head, parts))
     }
 }

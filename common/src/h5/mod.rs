@@ -9,3 +9,9 @@
 pub mod raw;
 pub mod read;
 pub mod write;
+
+/// Returns the version of the HDF5 library, such as `1.14.6`.
+pub fn library_version() -> String {
+    let (major, minor, patch) = hdf5::library_version();
+    format!("{major}.{minor}.{patch}")
+}

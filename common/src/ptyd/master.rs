@@ -9,6 +9,7 @@ use crate::ptyd::PtydError;
 use crate::ptyd::encode::{doubled, set_type, stamp_root, write_map};
 use crate::ptyd::part::{Closing, write_scan_points};
 use crate::ptyd::record::Record;
+use crate::ptyd::sums::{self, Sums};
 use crate::value::Value;
 use hdf5::{Dataset, File, Group, IndexType, IterationOrder, LinkType};
 use std::path::{Path, PathBuf};
@@ -22,10 +23,20 @@ pub struct Content<'a> {
     pub info: &'a [(String, Value)],
     /// `/ptystream`.
     pub record: &'a Record,
+    /// Checksums of all chunks, where the file is finished and has any.
+    pub sums: Option<&'a Sums>,
 }
 
 fn begin_of(path: &Path, content: &Content<'_>) -> Result<(File, Group), PtydError> {
     begin(path, content.meta, content.info, Some(content.record))
+}
+
+fn write_sums(path: &Path, file: &File, sums: Option<&Sums>) -> Result<(), PtydError> {
+    sums.map_or(Ok(()), |sums| sums.write(file)).map_err(PtydError::hdf5(
+        path,
+        "write",
+        "ptystream/checksums",
+    ))
 }
 
 fn begin(
@@ -69,6 +80,7 @@ pub fn write_links(path: &Path, content: &Content<'_>, links: &[String]) -> Resu
             .link_external(target, "/", &n.to_string())
             .map_err(PtydError::hdf5(path, "link", target))?;
     }
+    write_sums(path, &file, content.sums)?;
     end(path, file, chunks)
 }
 
@@ -107,6 +119,7 @@ pub fn write_append(
             copied.map_err(PtydError::hdf5(part, "copy", &name))?;
         }
     }
+    write_sums(path, &file, content.sums)?;
     end(path, file, chunks)
 }
 
@@ -139,7 +152,9 @@ pub fn write_merge(
     let weights = make("weights", form.weights, form.weights_shape, &form.weights_filters)?;
     let mut all = Closing { positions: positions.map(|_| Vec::new()), ..Closing::default() };
     let mut at = 0;
+    let mut meet = true;
     for part in parts {
+        meet &= at % form.batch.max(1) as usize == 0;
         let source = open_part(part)?;
         for (name, to, dtype) in [("data", &data, form.data), ("weights", &weights, form.weights)] {
             let from = member(part, &source, name)?;
@@ -164,6 +179,16 @@ pub fn write_merge(
         at += indices.size();
     }
     write_scan_points(path, &chunk, &all, positions)?;
+    // Where the parts' storage chunks did not meet, they were encoded anew.
+    let anew = match content.sums.filter(|_| !meet) {
+        None => None,
+        Some(_) => Some(Sums {
+            data: sums::all_stored(&data).map_err(PtydError::hdf5(path, "read", "data"))?,
+            weights: sums::all_stored(&weights)
+                .map_err(PtydError::hdf5(path, "read", "weights"))?,
+        }),
+    };
+    write_sums(path, &file, anew.as_ref().or(content.sums))?;
     drop((data, weights, chunk));
     end(path, file, chunks)
 }

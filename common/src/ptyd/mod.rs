@@ -14,6 +14,7 @@
 //! | [`record`] | the group `/ptystream` |
 //! | [`part`] | one chunk in a file of its own, being written or being verified |
 //! | [`master`] | the file with the scan's name: links to parts, or everything folded |
+//! | [`sums`] | checksums of what is stored |
 //! | [`read`] | a file as a reader sees it |
 
 pub mod encode;
@@ -22,5 +23,6 @@ pub mod master;
 pub mod part;
 pub mod read;
 pub mod record;
+pub mod sums;
 
 pub use error::PtydError;

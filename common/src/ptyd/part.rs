@@ -3,6 +3,7 @@
 //! A part is written under a temporary name, batch by batch as the workers encoded them, in any
 //! order. What nothing was put for is not allocated and reads as zero: a gap costs no bytes.
 
+use crate::checksum;
 use crate::dtype::Dtype;
 use crate::h5::raw::{self, Layout};
 use crate::h5::write;
@@ -11,7 +12,9 @@ use crate::message::PreparedForm;
 use crate::ptyd::PtydError;
 use crate::ptyd::encode::{bytes_of, set_type, stamp_root};
 use crate::ptyd::record::{ChunkSpan, Identity, PartHead};
+use crate::ptyd::sums::{self, Sums};
 use hdf5::{Dataset, File, Group};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// What is known of a chunk when it closes.
@@ -41,6 +44,10 @@ pub struct PartWriter {
     len: u64,
     /// Batches of which at least one frame is there, with their place in rows.
     filled: Vec<bool>,
+    /// `None`: no checksums are wanted.
+    sums: Option<Sums>,
+    /// Batches whose storage chunk the library has written itself: their sums are to be found out.
+    rewritten: BTreeSet<(&'static str, usize)>,
     bytes: u64,
 }
 
@@ -66,7 +73,7 @@ fn make_frames(
 }
 
 impl PartWriter {
-    /// Creates the file for the indices `first..first + len`.
+    /// Creates the file for the indices `first..first + len`, with or without checksums.
     ///
     /// # Errors
     /// [`PtydError::Hdf5`] if the file cannot be created.
@@ -75,6 +82,7 @@ impl PartWriter {
         form: &PreparedForm,
         first: u64,
         len: u64,
+        checksums: bool,
     ) -> Result<Self, PtydError> {
         let file = write::create_file(path).map_err(PtydError::hdf5(path, "create", "/"))?;
         let (data, weights) = make_frames(path, &file, form, len as usize)?;
@@ -88,6 +96,8 @@ impl PartWriter {
             first,
             len,
             filled: vec![false; batches],
+            sums: checksums.then(|| Sums::new(batches)),
+            rewritten: BTreeSet::new(),
             bytes: 0,
         })
     }
@@ -111,6 +121,7 @@ impl PartWriter {
     /// A range that is only a piece of a batch (its other frames failed) has its frames in the
     /// first rows of the storage chunk; it is decoded and put where it belongs.
     ///
+    /// `said`: the worker's checksums of data and weights.
     /// # Errors
     /// [`PtydError`] if the range does not lie in one batch of this chunk, weights are missing,
     /// or the file cannot be written.
@@ -119,6 +130,7 @@ impl PartWriter {
         range: IndexRange,
         data: &[u8],
         weights: Option<&[u8]>,
+        said: Option<&[u64]>,
     ) -> Result<(), PtydError> {
         let batch = self.form.batch as usize;
         let row = self.row(range.first.0)?;
@@ -127,9 +139,10 @@ impl PartWriter {
             let text = format!("do not lie in one batch of {batch}");
             return Err(PtydError::content(&self.path, format!("frames {range}"), text));
         }
-        self.put_one("data", row, range.count as usize, data)?;
+        let said = |part: usize| said.and_then(|all| all.get(part)).copied();
+        self.put_one("data", row, range.count as usize, data, said(0))?;
         match weights {
-            Some(blob) => self.put_one("weights", row, range.count as usize, blob)?,
+            Some(blob) => self.put_one("weights", row, range.count as usize, blob, said(1))?,
             None if self.form.common_weights => {}
             None => {
                 let text = "came without weights, though weights are the frames' own";
@@ -146,6 +159,7 @@ impl PartWriter {
         row: usize,
         count: usize,
         blob: &[u8],
+        said: Option<u64>,
     ) -> Result<(), PtydError> {
         let batch = self.form.batch as usize;
         let whole =
@@ -161,6 +175,17 @@ impl PartWriter {
         };
         done.map_err(PtydError::hdf5(&self.path, "write", name))?;
         self.bytes += blob.len() as u64;
+        match (&mut self.sums, whole) {
+            (None, _) => {}
+            (Some(sums), true) => {
+                let sum = said.unwrap_or_else(|| checksum::sum(blob));
+                sums.of_mut(name)[row / batch] = sum;
+                self.rewritten.remove(&(name, row / batch));
+            }
+            (Some(_), false) => {
+                self.rewritten.insert((name, row / batch));
+            }
+        }
         Ok(())
     }
 
@@ -207,6 +232,7 @@ impl PartWriter {
             self.compact(&closing.indices)?;
         }
         let path = self.path.clone();
+        self.sum_up()?;
         write_scan_points(&path, &self.file, closing, positions)?;
         let rows = closing.indices.len() as u64;
         let head = PartHead {
@@ -215,6 +241,7 @@ impl PartWriter {
             // Less than was provided for where the scan has ended inside the chunk.
             span: ChunkSpan { first: self.first, count: covered(self.first, closing), rows },
             gaps: closing.reasons.clone(),
+            checksums: self.sums.take(),
         };
         stamp_root(&self.file)
             .and_then(|()| head.write(&self.file))
@@ -233,11 +260,28 @@ impl PartWriter {
             let text = "are missing: they are common to all frames, and no worker has sent them";
             return Err(PtydError::content(&self.path, "weights", text));
         };
+        let sum = self.sums.is_some().then(|| checksum::sum(blob));
         for (i, _) in self.filled.iter().enumerate().filter(|&(_, &filled)| filled) {
             let row = i * self.form.batch as usize;
             raw::write_chunk(&self.weights, &[row, 0, 0], 0, blob)
                 .map_err(PtydError::hdf5(&self.path, "write", "weights"))?;
             self.bytes += blob.len() as u64;
+            if let (Some(sums), Some(sum)) = (&mut self.sums, sum) {
+                sums.weights[i] = sum;
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds out the sums of what the library has written itself.
+    fn sum_up(&mut self) -> Result<(), PtydError> {
+        let batch = self.form.batch as usize;
+        for (name, n) in std::mem::take(&mut self.rewritten) {
+            let sum = sums::stored(self.dataset(name), n * batch)
+                .map_err(PtydError::hdf5(&self.path, "read", name))?;
+            if let Some(sums) = &mut self.sums {
+                sums.of_mut(name)[n] = sum;
+            }
         }
         Ok(())
     }
@@ -252,6 +296,9 @@ impl PartWriter {
             if self.filled[row / batch] {
                 raw::write_rows(&self.weights, self.form.weights, row, &zeros)
                     .map_err(PtydError::hdf5(&self.path, "clear", "weights"))?;
+                if self.sums.is_some() {
+                    self.rewritten.insert(("weights", row / batch));
+                }
             }
         }
         Ok(())
@@ -282,6 +329,11 @@ impl PartWriter {
         }
         self.data = data;
         self.weights = weights;
+        if self.sums.is_some() {
+            let batches = rows.len().div_ceil(self.form.batch as usize);
+            self.sums = Some(Sums::new(batches));
+            self.rewritten = (0..batches).flat_map(|n| [("data", n), ("weights", n)]).collect();
+        }
         let old = std::mem::replace(&mut self.file, file);
         old.close().map_err(PtydError::hdf5(&self.path, "close", "/"))?;
         let moved = std::fs::rename(&path, &self.path);
@@ -407,20 +459,42 @@ mod tests {
         }
     }
 
+    /// Reads data and weights, whose sums must be those in the head.
     fn read(path: &Path) -> (Vec<u8>, Vec<u8>) {
         let file = File::open(path).unwrap();
+        let sums = PartHead::read(&file).unwrap().checksums.unwrap();
+        for name in ["data", "weights"] {
+            let there = sums::all_stored(&file.dataset(name).unwrap()).unwrap();
+            assert_eq!(there, sums.of(name), "{name}");
+        }
         let all = |n: &str, t| raw::read_all(&file.dataset(n).unwrap(), t).unwrap();
         (all("data", Dtype::U8), all("weights", Dtype::Bool))
+    }
+
+    #[test]
+    fn the_workers_sums_are_kept_as_they_came() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("p");
+        let mut part = PartWriter::create(&path, &form(2, false), 0, 4, true).unwrap();
+        part.put(IndexRange::new(0, 2), &[1, 1, 2, 2], Some(&[1; 4]), Some(&[17, 18])).unwrap();
+        part.put(IndexRange::new(2, 2), &[1, 1, 2, 2], Some(&[1; 4]), None).unwrap();
+        let closing = closing(&[0, 1, 2, 3], &[], &[]);
+        let (head, _) =
+            part.close(&Identity::default(), 0, &closing, None, Some(Dtype::F64)).unwrap();
+        let sums = head.checksums.unwrap();
+        assert_eq!((sums.data[0], sums.weights[0]), (17, 18));
+        assert_eq!(sums.data[1], checksum::sum(&[1, 1, 2, 2]));
+        assert_eq!(sums.weights[1], checksum::sum(&[1; 4]));
     }
 
     #[test]
     fn gaps_and_cleared_frames_have_no_weight() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("p");
-        let mut part = PartWriter::create(&path, &form(2, true), 10, 5).unwrap();
-        part.put(IndexRange::new(14, 1), &[5, 5, 0, 0], None).unwrap();
+        let mut part = PartWriter::create(&path, &form(2, true), 10, 5, true).unwrap();
+        part.put(IndexRange::new(14, 1), &[5, 5, 0, 0], None, None).unwrap();
         // One frame of a batch alone stands in the first row of its storage chunk.
-        part.put(IndexRange::new(11, 1), &[2, 2, 0, 0], None).unwrap();
+        part.put(IndexRange::new(11, 1), &[2, 2, 0, 0], None, None).unwrap();
         let closing = closing(&[10, 11, 12, 13, 14], &[10, 12, 13], &[14]);
         let common = [1u8, 1, 1, 1];
         part.close(&Identity::default(), 2, &closing, Some(&common), Some(Dtype::F64)).unwrap();
@@ -436,10 +510,10 @@ mod tests {
     fn skipped_frames_are_left_out() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("p");
-        let mut part = PartWriter::create(&path, &form(2, false), 0, 4).unwrap();
+        let mut part = PartWriter::create(&path, &form(2, false), 0, 4, true).unwrap();
         let ones = [1u8, 1, 1, 1];
-        part.put(IndexRange::new(0, 1), &[1, 1, 0, 0], Some(&ones)).unwrap();
-        part.put(IndexRange::new(2, 2), &[3, 3, 4, 4], Some(&ones)).unwrap();
+        part.put(IndexRange::new(0, 1), &[1, 1, 0, 0], Some(&ones), None).unwrap();
+        part.put(IndexRange::new(2, 2), &[3, 3, 4, 4], Some(&ones), None).unwrap();
         let (head, _) = part
             .close(&Identity::default(), 0, &closing(&[0, 2, 3], &[], &[]), None, Some(Dtype::F32))
             .unwrap();
@@ -451,8 +525,8 @@ mod tests {
     fn a_scan_that_ends_inside_a_chunk_covers_no_more_than_came() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("p");
-        let mut part = PartWriter::create(&path, &form(2, false), 4, 4).unwrap();
-        part.put(IndexRange::new(4, 2), &[1, 1, 2, 2], Some(&[1; 4])).unwrap();
+        let mut part = PartWriter::create(&path, &form(2, false), 4, 4, true).unwrap();
+        part.put(IndexRange::new(4, 2), &[1, 1, 2, 2], Some(&[1; 4]), None).unwrap();
         let (head, _) = part
             .close(&Identity::default(), 1, &closing(&[4, 5], &[], &[]), None, Some(Dtype::F32))
             .unwrap();
@@ -464,8 +538,8 @@ mod tests {
     fn a_part_of_which_frames_are_not_there_is_not_whole() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("p");
-        let mut part = PartWriter::create(&path, &form(2, false), 0, 4).unwrap();
-        part.put(IndexRange::new(0, 2), &[1, 1, 2, 2], Some(&[1; 4])).unwrap();
+        let mut part = PartWriter::create(&path, &form(2, false), 0, 4, true).unwrap();
+        part.put(IndexRange::new(0, 2), &[1, 1, 2, 2], Some(&[1; 4]), None).unwrap();
         let closing = closing(&[0, 1, 2, 3], &[], &[]);
         part.close(&Identity::default(), 0, &closing, None, Some(Dtype::F32)).unwrap();
         assert!(!is_whole(&path, 0, 0, &form(2, false)));
@@ -474,9 +548,10 @@ mod tests {
     #[test]
     fn frames_of_another_chunk_or_of_two_batches_are_refused() {
         let folder = tempfile::tempdir().unwrap();
-        let mut part = PartWriter::create(&folder.path().join("p"), &form(2, true), 4, 4).unwrap();
+        let mut part =
+            PartWriter::create(&folder.path().join("p"), &form(2, true), 4, 4, true).unwrap();
         for (first, count) in [(3, 1), (5, 2), (8, 1)] {
-            let put = part.put(IndexRange::new(first, count), &[0; 4], None);
+            let put = part.put(IndexRange::new(first, count), &[0; 4], None, None);
             assert!(matches!(put, Err(PtydError::Content { .. })), "{first} {count}");
         }
     }

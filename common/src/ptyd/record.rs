@@ -9,6 +9,7 @@
 //! | `chunks/first`, `chunks/count`, `chunks/rows` | int64 | indices that chunk N covers, and its rows |
 //! | `filters` | texts | filters of data and weights |
 //! | `report` | text, JSON | what the sink said at the end |
+//! | `checksums/data`, `checksums/weights` | uint64 | see [`crate::ptyd::sums`]; only in finished files, and only with `pipeline.checksums` |
 //!
 //! A part has no groups, since readers take every member of a chunk for a dataset: there the
 //! same stands in attributes of the root ([`PartHead`]).
@@ -16,6 +17,7 @@
 use crate::dtype::Dtype;
 use crate::h5::{raw, write};
 use crate::index::IndexRange;
+use crate::ptyd::sums::Sums;
 use hdf5::{Group, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -23,7 +25,7 @@ use std::collections::BTreeMap;
 /// Name of the group.
 pub const GROUP: &str = "ptystream";
 /// Version of the group's layout.
-pub const VERSION: &str = "2";
+pub const VERSION: &str = "3";
 
 /// Whether a file will still change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,6 +106,9 @@ pub struct PartHead {
     pub span: ChunkSpan,
     /// Indices of the chunk without a frame, and why.
     pub gaps: Vec<(IndexRange, String)>,
+    /// Sums of its storage chunks; `None` without `pipeline.checksums`.
+    #[serde(default)]
+    pub checksums: Option<Sums>,
 }
 
 fn integers(group: &Group, name: &str, items: impl Iterator<Item = u64>) -> Result<()> {
@@ -263,6 +268,7 @@ mod tests {
             chunk: 2,
             span: ChunkSpan { first: 80, count: 40, rows: 40 },
             gaps: vec![],
+            checksums: Some(Sums { data: vec![u64::MAX, 0, 1 << 60], weights: vec![3; 3] }),
         };
         head.write(&file).unwrap();
         assert_eq!(PartHead::read(&file), Some(head));

@@ -39,7 +39,11 @@ fn body(body: &Body, parts: &[Bytes]) -> Result<(), String> {
             no_parts(parts)?;
             frames_of(range)
         }
-        Body::CommonWeights => number_of_parts(parts, 1),
+        Body::Damaged { range } => {
+            no_parts(parts)?;
+            range.iter().try_for_each(frames_of)
+        }
+        Body::CommonWeights { .. } => number_of_parts(parts, 1),
         Body::Prepared(p) => {
             frames_of(&p.range)?;
             one_each(&p.range, "positions", p.positions.as_ref().map(Vec::len))?;
@@ -75,6 +79,7 @@ fn body(body: &Body, parts: &[Bytes]) -> Result<(), String> {
         | Body::Beat { .. }
         | Body::Reset
         | Body::Paused { .. }
+        | Body::Report(_)
         | Body::EndOfScan { .. }
         | Body::Want { .. }
         | Body::Grant { .. }

@@ -7,6 +7,7 @@ use crate::geometry::{Geometry, Orientation};
 use crate::index::{Index, IndexRange, IndexSet};
 use crate::message::*;
 use crate::params::{Arithmetic, Compat, OutputDtype, PipelineParams, Save};
+use crate::report::{ProducerPart, Tally};
 use crate::source::SourceSpec;
 use crate::value::{NumArray, Value};
 use proptest::prelude::*;
@@ -129,8 +130,8 @@ fn all() -> Vec<Message> {
     let failure = Failure::new(Kind::Input, "scan/ccd/0003.npy: no such file");
     let set: IndexSet = vec![(0, 3), (7, 8)].into();
     let heads = vec![
-        ArrayHead { name: "dark".into(), dtype: Dtype::U16, shape: vec![4, 5] },
-        ArrayHead { name: "common.x".into(), dtype: Dtype::F64, shape: vec![] },
+        ArrayHead { name: "dark".into(), dtype: Dtype::U16, shape: vec![4, 5], checksum: Some(1) },
+        ArrayHead { name: "common.x".into(), dtype: Dtype::F64, shape: vec![], checksum: None },
     ];
     let report = SinkReport { gaps: vec![(range, "lost".into())], ..SinkReport::default() };
     let plain = [
@@ -149,18 +150,33 @@ fn all() -> Vec<Message> {
         Body::Want { tickets: 8 },
         Body::Measured { range, centers: vec![None, Some([1.5, 2.5])] },
         Body::Failed { range, failure },
+        Body::Damaged { range: Some(range) },
+        Body::Damaged { range: None },
         Body::Grant { messages: 4 },
         Body::Announce(Box::new(announce())),
         Body::Opened { horizon: 80, durable: set.clone() },
         Body::State { watermark: 3, accepted: set },
         Body::Gap { range, reason: "lost".into(), positions: Some(vec![[0.0, 0.0]; 2]) },
         Body::Finished(Box::new(report)),
+        Body::Report(Box::new(ProducerPart {
+            workers: [(
+                "host-1".to_owned(),
+                Tally { sent: 3, settled: 2, lost: 1, ..Tally::default() },
+            )]
+            .into(),
+            started: "2026-03-01T12:00:00Z".into(),
+            ..ProducerPart::default()
+        })),
     ];
     let mut all: Vec<_> = plain.into_iter().map(|b| Message::new(stamp(), b)).collect();
     let plan = Body::Plan { plan: Box::new(plan()), arrays: heads, answers: 2 };
     all.push(Message::with_parts(stamp(), plan, vec![bytes(40), bytes(8)]));
     all.push(Message::with_parts(stamp(), Body::Ticket(ticket()), vec![bytes(51), bytes(40)]));
-    all.push(Message::with_parts(stamp(), Body::CommonWeights, vec![bytes(9)]));
+    all.push(Message::with_parts(
+        stamp(),
+        Body::CommonWeights { checksum: Some(u64::MAX) },
+        vec![bytes(9)],
+    ));
     all.push(Message::with_parts(stamp(), Body::Prepared(prepared()), vec![bytes(9), bytes(4)]));
     all
 }
@@ -300,7 +316,12 @@ fn headers_that_contradict_themselves_are_refused_by_name() {
             items: vec![0.0; 3],
         })]),
     ));
-    let dark = vec![ArrayHead { name: "dark".into(), dtype: Dtype::U16, shape: vec![4, 5] }];
+    let dark = vec![ArrayHead {
+        name: "dark".into(),
+        dtype: Dtype::U16,
+        shape: vec![4, 5],
+        checksum: Some(1),
+    }];
     let plan_body = |plan, arrays| Body::Plan { plan: Box::new(plan), arrays, answers: 0 };
     let cases = [
         (

@@ -136,7 +136,10 @@ fn the_worker_of_the_documentation_works() {
     sink.tx.send(at_sink, Message::new(stamp, Body::Grant { messages: 2 }));
 
     let (_, common) = heard(&sink.events);
-    assert_eq!((common.header.stamp, &common.header.body), (stamp, &Body::CommonWeights));
+    assert_eq!(
+        (common.header.stamp, &common.header.body),
+        (stamp, &Body::CommonWeights { checksum: None })
+    );
     assert_eq!(common.parts[0], 1f64.to_le_bytes().repeat(2 * 3 * 3));
     for (first, count) in [(0, 3), (3, 2)] {
         let (_, said) = heard(&sink.events);

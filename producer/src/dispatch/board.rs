@@ -35,11 +35,20 @@ pub(super) struct Piece {
     pub(super) suspect: bool,
     /// Names of the workers that died while they held nothing else.
     pub(super) deaths: Vec<Arc<str>>,
+    /// How often its pixels came damaged.
+    pub(super) damages: u32,
 }
 
 impl Piece {
     pub(super) fn new(range: IndexRange) -> Self {
-        Self { range, holds: Vec::new(), again: false, suspect: false, deaths: Vec::new() }
+        Self {
+            range,
+            holds: Vec::new(),
+            again: false,
+            suspect: false,
+            deaths: Vec::new(),
+            damages: 0,
+        }
     }
 
     pub(super) fn is_held_by(&self, worker: PeerId) -> bool {

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 /// So many workers die over a frame, one after the other, before it is a gap.
 const DEATHS: usize = 3;
+/// So often pixels come damaged before it is no chance any more.
+const DAMAGES: u32 = 8;
 
 /// What ends a ticket.
 #[derive(Clone, Copy)]
@@ -89,6 +91,40 @@ impl Dispatcher {
             self.end_hold(first, hold, End::Lost);
         }
         self.file(piece);
+    }
+
+    /// Pixels came damaged, raw ones at `worker`, or prepared ones at the sink (`None`): they go out
+    /// again, until it has happened too often.
+    pub(super) fn take_back_damaged(&mut self, range: IndexRange, worker: Option<PeerId>) {
+        for first in self.board.touching(range.first.0, range.end()) {
+            let held = |piece: &Piece| match worker {
+                Some(worker) => piece.is_held_by(worker),
+                None => !piece.holds.is_empty(),
+            };
+            // What nobody holds goes out again anyway.
+            if !self.board.get(first).is_some_and(held) {
+                continue;
+            }
+            self.counts.damaged += 1;
+            let blocked = self.is_blocked(first);
+            self.board.change(first, blocked, |piece| piece.damages += 1);
+            match worker {
+                Some(worker) => self.lose(first, worker),
+                None => self.take_back_all(first),
+            }
+            match self.board.get(first) {
+                Some(piece) if piece.damages >= DAMAGES && piece.holds.is_empty() => {
+                    let (range, damages) = (piece.range, piece.damages);
+                    self.board.remove(first);
+                    let reason = format!(
+                        "its pixels came damaged {damages} times on their way (checksums); look \
+                         after network and memory"
+                    );
+                    self.make_gap(range, reason);
+                }
+                _ => self.put_back(first),
+            }
+        }
     }
 
     /// Takes back whatever a worker holds; nothing of it is suspect.

@@ -20,6 +20,7 @@
 //! | a worker says goodbye | they go to others if they are not accepted soon |
 //! | one takes far longer than usual | it goes to a second worker too, then to a third; the first result counts |
 //! | three workers, or all there are, stand still over it | it is a gap, and they get nothing until they say something |
+//! | pixels come damaged | they go again; after the eighth time they are a gap |
 //! | the sink comes back with another epoch | what is not durable goes again |
 
 mod board;
@@ -32,6 +33,7 @@ use crew::Crew;
 use ptystream_common::index::{Index, IndexRange, IndexSet};
 use ptystream_common::link::PeerId;
 use ptystream_common::message::batch_of;
+pub use ptystream_common::report::{Counts, Tally};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
@@ -77,40 +79,6 @@ pub enum Action {
         /// Why.
         reason: String,
     },
-}
-
-/// Counts of tickets; `sent = settled + failed + lost + held` at any time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Tally {
-    /// Handed out, repeats and copies included.
-    pub sent: u64,
-    /// Ended because the sink holds the frames, whoever prepared them.
-    pub settled: u64,
-    /// Ended because a frame was declared a gap.
-    pub failed: u64,
-    /// Taken back: the worker was lost, left, began anew or stood still, or the sink restarted.
-    pub lost: u64,
-    /// Held by workers at the moment.
-    pub held: u64,
-}
-
-/// Counts of what happened.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Counts {
-    /// All tickets.
-    pub tickets: Tally,
-    /// Tickets handed out again after they were taken back.
-    pub again: u64,
-    /// Copies for a second or third worker, because the first took too long.
-    pub doubled: u64,
-    /// Tickets that became suspects because their worker died.
-    pub suspects: u64,
-    /// Workers that died over a suspect, holding nothing else.
-    pub solo_deaths: u64,
-    /// Frames that became gaps because three workers died over them.
-    pub convicted: u64,
-    /// Frames that became gaps because nobody finished them.
-    pub given_up: u64,
 }
 
 /// The dispatcher of one scan.
@@ -238,6 +206,15 @@ impl Dispatcher {
             worker.moved = self.now;
             worker.stuck = false;
         }
+    }
+
+    /// Pixels of these frames came damaged: raw ones at `worker`, prepared ones at the sink (`None`).
+    pub fn damaged(&mut self, range: IndexRange, worker: Option<PeerId>) -> Vec<Action> {
+        if let Some(worker) = worker {
+            self.heard(worker);
+        }
+        self.take_back_damaged(range, worker);
+        self.dispatch()
     }
 
     /// A ticket could not be sent: the worker gets nothing until the link says what became of it.

@@ -149,6 +149,7 @@ impl Dispatcher {
         let now = self.now;
         self.counts.again += u64::from(piece.again && piece.holds.is_empty());
         self.counts.doubled += u64::from(!piece.holds.is_empty());
+        self.counts.frames_again += if piece.again { u64::from(piece.range.count) } else { 0 };
         piece.again = true;
         piece.holds.push(Hold { worker, name: name.clone(), ticket, sent: now, left: None });
         self.actions.push(Action::Send { worker, range: piece.range });

@@ -67,6 +67,28 @@ fn hands_out_nothing_before_the_file_is_open_nor_beyond_the_horizon() {
 }
 
 #[test]
+fn what_comes_damaged_goes_out_again_and_not_for_ever() {
+    let mut d = ready(cut(2, 4), 4, 1);
+    let (worker, range) = (PeerId(1), IndexRange::new(0, 2));
+    assert_eq!(sends(&d.want(worker, 1)), [(1, range)]);
+    for time in 1..8 {
+        // Raw pixels at the worker, prepared ones at the sink.
+        let at = (time % 2 == 1).then_some(worker);
+        assert!(d.damaged(range, at).is_empty(), "the worker has not asked for more");
+        assert!(d.damaged(range, at).is_empty(), "nobody holds it: said once more it is no news");
+        assert_eq!(sends(&d.want(worker, 1)), [(1, range)], "again, after time {time}");
+    }
+    let actions = d.damaged(range, None);
+    assert!(
+        matches!(&gaps(&actions)[..], [(r, why)] if *r == range && why.contains("damaged 8 times"))
+    );
+    assert_eq!((d.counts().damaged, d.counts().again, d.counts().frames_again), (8, 7, 14));
+    let tally = d.counts().tickets;
+    assert_eq!((tally.sent, tally.lost, tally.held), (8, 8, 0));
+    assert_eq!(sends(&d.want(worker, 1)), [(1, IndexRange::new(2, 2))], "the rest goes on");
+}
+
+#[test]
 fn a_dead_workers_tickets_go_to_others_one_by_one() {
     let mut d = ready(cut(2, 4), 8, 3);
     assert_eq!(sends(&d.want(PeerId(1), 2)).len(), 2);

@@ -81,7 +81,7 @@ fn live(
         ..PipelineParams::default()
     };
     let retention = Retention::open(&frames, &pipeline).unwrap();
-    Live::new(Box::new(Detector(Arc::clone(script))), Common::default(), retention, Some(20))
+    Live::new(Box::new(Detector(Arc::clone(script))), Common::default(), retention, Some(20), true)
 }
 
 fn script(come: u64, gone: u64) -> Arc<Mutex<Script>> {

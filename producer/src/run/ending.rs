@@ -2,12 +2,16 @@
 //! lost, and what `pipeline.on_abort` makes of it.
 
 use super::Producer;
+use crate::peers::wait_for_goodbyes;
 use crate::phase::Phase;
 use ptystream_common::error::{Failure, Kind};
-use ptystream_common::index::{Index, IndexRange};
+use ptystream_common::index::{Index, IndexRange, IndexSet};
 use ptystream_common::link::PeerId;
-use ptystream_common::message::{Aborted, Body, Stamp};
+use ptystream_common::message::{Aborted, Body, SinkReport, Stamp};
 use ptystream_common::params::{OnAbort, OnGap};
+use ptystream_common::report::{ProducerPart, ScanReport, time_text};
+use std::collections::BTreeMap;
+use std::time::SystemTime;
 
 impl Producer<'_> {
     /// Indices below `available` have come; where the source has ended, no others will.
@@ -159,5 +163,78 @@ impl Producer<'_> {
             self.act(actions)?;
         }
         self.measured()
+    }
+
+    /// Tells everybody, waits for their goodbyes, and closes.
+    pub(super) fn end(self, result: Result<SinkReport, Failure>) -> Result<ScanReport, Failure> {
+        let expected = self.scan.num_frames.unwrap_or(0);
+        let name = |peer| format!("worker {}", self.workers.name(peer).unwrap_or_default());
+        let mut waiting: BTreeMap<PeerId, String> =
+            self.workers.peers().into_iter().map(|peer| (peer, name(peer))).collect();
+        waiting.extend(self.sink.map(|sink| (sink, "the sink".to_owned())));
+        let part = self.part();
+        if let (Ok(report), Some(sink)) = (&result, self.sink)
+            && !report.already_complete
+        {
+            self.send(sink, Body::Report(Box::new(part.clone())));
+        }
+        for &peer in waiting.keys() {
+            let body = match &result {
+                Ok(_) if Some(peer) == self.sink => Body::Bye,
+                Ok(_) => Body::EndOfScan {
+                    expected,
+                    gaps: self.dispatcher.gaps().clone(),
+                    aborted: self.aborted.clone(),
+                },
+                Err(failure) => Body::Stop(failure.clone()),
+            };
+            self.send(peer, body);
+        }
+        wait_for_goodbyes(&self.hub, waiting, |peer| {
+            // Too late for this scan: told so, or it would wait for ever.
+            self.send(
+                peer,
+                match &result {
+                    Ok(_) => Body::EndOfScan { expected, gaps: IndexSet::new(), aborted: None },
+                    Err(failure) => Body::Stop(failure.clone()),
+                },
+            );
+        });
+        self.hub.tx.close();
+        let report = result.and_then(|sink| self.report(&sink, &part));
+        if !self.reader.join(report.is_ok()) {
+            tracing::error!("the producer's reading thread panicked");
+        }
+        report
+    }
+
+    /// What this side knows of the scan, for the report.
+    fn part(&self) -> ProducerPart {
+        ProducerPart {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            dispatch: self.dispatcher.counts(),
+            workers: self.dispatcher.by_worker().clone(),
+            warnings: self.warnings.clone(),
+            origins: self.origins.clone(),
+            started: time_text(self.started),
+            elapsed_secs: self.start.elapsed().as_secs_f64(),
+        }
+    }
+
+    fn report(&self, sink: &SinkReport, part: &ProducerPart) -> Result<ScanReport, Failure> {
+        let announce = self.scan.announce().map_err(|e| Failure::from(&e))?;
+        Ok(ScanReport::new(&announce, sink, Some(part), SystemTime::now()))
+    }
+
+    /// Pixels came damaged, raw ones at a worker, or prepared ones at the sink: they go out again.
+    pub(super) fn on_damaged(
+        &mut self,
+        range: IndexRange,
+        worker: Option<PeerId>,
+    ) -> Result<(), Failure> {
+        let at = worker.and_then(|w| self.workers.name(w)).unwrap_or("the sink");
+        tracing::warn!(%range, at, "pixels came damaged and are sent again");
+        let actions = self.dispatcher.damaged(range, worker);
+        self.act(actions)
     }
 }

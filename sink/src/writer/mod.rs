@@ -18,11 +18,13 @@ mod names;
 mod open;
 pub mod operations;
 mod publish;
+mod report;
 mod retire;
 
 pub use open::Open;
 pub use ptystream_common::ptyd::part::Closing as ChunkClose;
 pub use publish::{Finish, Finished, Linger, Publisher};
+pub(crate) use report::complete as complete_report;
 
 use crate::error::SinkError;
 use bytes::Bytes;
@@ -214,9 +216,10 @@ impl Writer {
             std::collections::btree_map::Entry::Vacant(place) => {
                 let temp = disk::temporary(&self.run.dfile, &format!("part{chunk}"));
                 let form = &self.run.announce.form;
+                let checksums = self.run.announce.pipeline.checksums;
                 let needed = form.frame_bytes() * u64::from(form.batch);
                 operations::next("create", &temp)?;
-                let part = PartWriter::create(&temp, form, first, len)
+                let part = PartWriter::create(&temp, form, first, len, checksums)
                     .map_err(|e| self.run.give_up(&temp, e, needed))?;
                 Ok(place.insert(part))
             }
@@ -225,6 +228,7 @@ impl Writer {
 
     /// Writes frames of one batch, in any order; the blobs are storage chunks.
     ///
+    /// `said`: the worker's checksums of data and weights, kept in the file.
     /// # Errors
     /// [`SinkError`] if the range is not a batch or a piece of one, is on disk already, or the
     /// disk refuses.
@@ -233,11 +237,12 @@ impl Writer {
         range: IndexRange,
         data: Bytes,
         weights: Option<Bytes>,
+        said: Option<&[u64]>,
     ) -> Result<(), SinkError> {
         let needed = (data.len() + weights.as_ref().map_or(0, Bytes::len)) as u64;
         let part = self.part(range.first.0)?;
         operations::next("write", part.path())?;
-        let done = part.put(range, &data, weights.as_deref());
+        let done = part.put(range, &data, weights.as_deref(), said);
         done.map_err(|e| self.run.explain(e, needed))
     }
 

@@ -2,7 +2,7 @@
 
 use super::names::PartNames;
 use super::publish::Published;
-use super::{Lock, Publisher, Run, Writer, disk, retire};
+use super::{Lock, Publisher, Run, Writer, disk, report, retire};
 use crate::error::SinkError;
 use crate::identity::{Found, Verdict, judge};
 use ptystream_common::index::IndexSet;
@@ -71,8 +71,13 @@ pub(super) fn open(announce: &Announce, kept: Option<&Arc<Lock>>) -> Result<Open
             if save != Save::Link {
                 remove_parts(&dfile, &names, 0)?;
             }
+            let said = report_of(&dfile, record.as_ref());
+            if !disk::exists(&report::path_of(&dfile)) && said.run_id != 0 {
+                // The sink before died when the file was complete and its report not yet there.
+                report::write(announce, &SinkReport { already_complete: false, ..said.clone() });
+            }
             lock.forget()?;
-            return Ok(Open::AlreadyComplete(Box::new(report_of(&dfile, record.as_ref()))));
+            return Ok(Open::AlreadyComplete(Box::new(said)));
         }
         Verdict::Begin => {
             let old = record.as_ref().map(|r| PartNames::new(Some(&r.part_format)));
@@ -103,6 +108,7 @@ pub(super) fn open(announce: &Announce, kept: Option<&Arc<Lock>>) -> Result<Open
         None => {
             remove_parts(&dfile, &names, 0)?;
             remove_parts(&dfile, &wanted, 0)?;
+            disk::remove(&report::path_of(&dfile))?;
             (wanted, new_identity(key, parts), Published::default())
         }
     };

@@ -1,7 +1,7 @@
 //! Makes parts durable and visible, in order; ends the file.
 
 use super::open::save_name;
-use super::{ClosedPart, Run, disk, operations};
+use super::{ClosedPart, Run, disk, operations, report};
 use crate::error::SinkError;
 use ptystream_common::codec::Filter;
 use ptystream_common::index::{IndexRange, IndexSet};
@@ -9,6 +9,7 @@ use ptystream_common::message::{Aborted, SinkReport};
 use ptystream_common::params::{OnGap, Save};
 use ptystream_common::ptyd::master::{self, Content};
 use ptystream_common::ptyd::record::{ChunkSpan, PartHead, Record, State};
+use ptystream_common::ptyd::sums::Sums;
 use ptystream_common::value::Value;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -22,6 +23,8 @@ pub(super) struct Published {
     pub(super) durable: IndexSet,
     /// The highest epoch of its parts.
     pub(super) epoch: u32,
+    /// Checksums of each chunk; `None` where its part has none.
+    pub(super) sums: Vec<Option<Arc<Sums>>>,
 }
 
 impl Published {
@@ -30,6 +33,21 @@ impl Published {
         self.gaps.extend(head.gaps.iter().cloned());
         self.durable.insert(head.span.first, head.span.first + head.span.count);
         self.epoch = self.epoch.max(head.identity.epoch);
+        self.sums.push(head.checksums.clone().map(Arc::new));
+    }
+
+    /// Returns the checksums of all chunks in a row; `None` if no chunk has any. Where one has none,
+    /// zeros say so.
+    fn all_sums(&self, batch: u32) -> Option<Sums> {
+        if self.sums.iter().all(Option::is_none) {
+            return None;
+        }
+        let mut all = Sums::default();
+        for (span, sums) in self.spans.iter().zip(&self.sums) {
+            let unknown = || Sums::new(span.rows.div_ceil(u64::from(batch.max(1))) as usize);
+            all.append(sums.as_deref().cloned().unwrap_or_else(unknown));
+        }
+        Some(all)
     }
 }
 
@@ -54,6 +72,7 @@ struct Ending<'a> {
     /// Gaps that are in no chunk.
     gaps: &'a [(IndexRange, String)],
     report: &'a str,
+    sums: Option<&'a Sums>,
 }
 
 /// A file that is complete.
@@ -198,7 +217,7 @@ impl Publisher {
         let meta = with(&run.announce.meta, "num_frames", Some(num_frames));
         let scan = run.announce.positions_scan.clone().map(Value::Array);
         let info = with(&run.announce.info, "positions_scan", scan);
-        let content = Content { meta: &meta, info: &info, record: &record };
+        let content = Content { meta: &meta, info: &info, record: &record, sums: ending.sums };
         let temp = disk::temporary(&run.dfile, what);
         operations::next("write", &temp)?;
         write(&temp, &content).map_err(|e| {
@@ -264,6 +283,8 @@ impl Publisher {
         report.gaps = self.record(&ending).gaps;
         let json = serde_json::to_string(&report).unwrap_or_default();
         ending.report = &json;
+        let sums = self.published.all_sums(run.announce.form.batch);
+        ending.sums = sums.as_ref();
         let num_frames = Some(match run.announce.pipeline.on_gap {
             OnGap::Skip => self.published.spans.iter().map(|s| s.rows).sum(),
             OnGap::Fill | OnGap::Fail => end.num_frames,
@@ -271,6 +292,7 @@ impl Publisher {
         let parts: Vec<PathBuf> = (0..self.chunks()).map(|chunk| run.part(chunk)).collect();
         if run.save == Save::Link {
             self.replace_with_links(num_frames, &ending)?;
+            report::write(&run.announce, &report);
             run.lock.forget()?;
             return Ok(Finished { report, linger: None });
         }
@@ -293,6 +315,7 @@ impl Publisher {
                 _ => master::write_append(path, content, &parts),
             }
         })?;
+        report::write(&run.announce, &report);
         if run.is_live() {
             return Ok(Finished { report, linger: Some(Linger { run, parts }) });
         }

@@ -7,7 +7,7 @@
 //! 3. the visible file is deleted: a reader finds none rather than one with holes;
 //! 4. the parts are renamed, from the last to the first: a reader that has the file open still sees
 //!    fewer chunks, never chunk 2 without chunk 1, which ptypy's reader would deliver in its place;
-//! 5. the rewritten file becomes `.old`;
+//! 5. the rewritten file becomes `.old`, and then its report;
 //! 6. the journal is deleted.
 //!
 //! With a journal the steps from 3 on are done again; each of them can be. The visible file is only
@@ -16,6 +16,7 @@
 use super::disk;
 use super::names::PartNames;
 use super::operations;
+use super::report;
 use crate::error::SinkError;
 use ptystream_common::ptyd::master;
 use std::path::{Path, PathBuf};
@@ -56,6 +57,7 @@ pub(crate) fn retire(dfile: &Path, names: &PartNames) -> Result<(), SinkError> {
         links.into_iter().filter_map(|(chunk, file)| Some((chunk, own(&file)?))).collect();
     if moves.is_empty() {
         disk::rename(dfile, &old_of(dfile))?;
+        move_report(dfile)?;
         return disk::sync_folder_of(dfile);
     }
     let targets: Vec<(String, String)> =
@@ -81,7 +83,14 @@ pub(crate) fn recover(dfile: &Path) -> Result<(), SinkError> {
     let journal = journal_of(dfile);
     match std::fs::read_to_string(&journal) {
         Ok(text) => replay(dfile, &text),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => disk::remove(&rewritten(dfile)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            disk::remove(&rewritten(dfile))?;
+            match disk::exists(dfile) || !disk::exists(&old_of(dfile)) {
+                true => Ok(()),
+                // A file without parts had been renamed, and its report not yet.
+                false => move_report(dfile),
+            }
+        }
         Err(e) => Err(SinkError::file("read", journal)(e)),
     }
 }
@@ -98,13 +107,21 @@ fn replay(dfile: &Path, journal: &str) -> Result<(), SinkError> {
     if disk::exists(&copy) {
         disk::rename(&copy, &old_of(dfile))?;
     }
+    move_report(dfile)?;
     disk::sync_folder_of(dfile)?;
     disk::remove(&journal_of(dfile))
 }
 
-/// Deletes an older `.old`, then its parts.
+/// The report follows its file; where the old file has one, it has been moved already.
+fn move_report(dfile: &Path) -> Result<(), SinkError> {
+    let (from, to) = (report::path_of(dfile), report::path_of(&old_of(dfile)));
+    if disk::exists(&from) && !disk::exists(&to) { disk::rename(&from, &to) } else { Ok(()) }
+}
+
+/// Deletes an older `.old` with its report, then its parts.
 fn remove_old(dfile: &Path, names: &PartNames) -> Result<(), SinkError> {
     let old = old_of(dfile);
+    disk::remove(&report::path_of(&old))?;
     disk::remove(&old)?;
     let here = disk::name_of(&old);
     let standard = PartNames::new(None)?;

@@ -117,7 +117,7 @@ impl Scan {
             let data = self.blob(&self.data[rows.clone()], batch as usize);
             let weights = (!self.announce.form.common_weights)
                 .then(|| self.blob(&self.weights[rows], batch as usize));
-            writer.put(range, data, weights)?;
+            writer.put(range, data, weights, None)?;
         }
         Ok(ChunkClose {
             indices: (first..end).collect(),

@@ -145,7 +145,7 @@ impl World {
 }
 
 impl Worker {
-    fn ticket_done(&mut self, half: u32) {
+    pub(super) fn ticket_done(&mut self, half: u32) {
         self.done += 1;
         if self.done >= half {
             self.want();
