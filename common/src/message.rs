@@ -165,8 +165,8 @@ pub enum Body {
 
     /// The scan's weight, prepared and compressed once; one part: one HDF5 chunk of `batch` frames.
     CommonWeights {
-        /// XXH3 (64 bit) of the part.
-        checksum: Option<u64>,
+        /// CRC-32 of the part.
+        checksum: Option<u32>,
     },
     /// Prepared frames; parts: data, then weights unless they are common.
     Prepared(Prepared),
@@ -230,9 +230,9 @@ pub struct ArrayHead {
     pub dtype: Dtype,
     /// Extent of each axis.
     pub shape: Vec<usize>,
-    /// XXH3 (64 bit) of the part.
+    /// CRC-32 of the part.
     #[serde(default)]
-    pub checksum: Option<u64>,
+    pub checksum: Option<u32>,
 }
 
 /// Where a frame's weights come from.
@@ -319,8 +319,8 @@ pub struct PixelsHead {
     pub positions: Option<Vec<[f64; 2]>>,
     /// Type and extent of each frame's weights, if they came with the frames.
     pub weights: Option<(Dtype, [usize; 2])>,
-    /// XXH3 (64 bit) of each part.
-    pub checksums: Option<Vec<u64>>,
+    /// CRC-32 of each part.
+    pub checksums: Option<Vec<u32>>,
 }
 
 /// A batch of prepared frames; the parts are HDF5 chunks of `batch` frames, the last one of a
@@ -336,8 +336,8 @@ pub struct Prepared {
     pub max_valid: Option<Vec<u32>>,
     /// Invalid raw pixels of each frame (`valid_range`, `bad_values`), where there are any.
     pub invalid: Option<Vec<u32>>,
-    /// XXH3 (64 bit) of each part, as it is stored.
-    pub checksums: Option<Vec<u64>>,
+    /// CRC-32 of each part, as it is stored.
+    pub checksums: Option<Vec<u32>>,
     /// Microseconds that the worker spent on reading.
     pub load_us: u32,
     /// Microseconds that the worker spent on preparing and compressing.

@@ -83,7 +83,7 @@ pub fn run(
         Failure::new(Kind::Config, "the scan's source has been taken by another run")
     })?;
     let kept = scan.retention.take();
-    let (tx, sums) = (hub.tx.clone(), pipeline.checksums);
+    let (tx, sums) = (hub.tx.clone(), pipeline.checksums && !hub.is_local());
     let reader = Reader::start(source, scan.common(), tx, kept, scan.num_frames, sums)?;
     let measuring = scan.needs_center();
     if !scan.plan.workers_read {

@@ -79,7 +79,7 @@ pub struct Assembler {
     durable: IndexSet,
     gaps: BTreeMap<u64, String>,
     /// By its first index: length and checksums of each batch that was kept and is not durable yet.
-    sums: BTreeMap<u64, (u32, Vec<u64>)>,
+    sums: BTreeMap<u64, (u32, Vec<u32>)>,
     last_position: [f64; 2],
     counts: Counts,
 }

@@ -331,7 +331,8 @@ impl Sink {
             return;
         };
         scan.tally.begun.get_or_insert_with(Instant::now);
-        if !checksum::are_whole(&parts, head.checksums.as_deref()) {
+        let copied = !self.args.hub.is_local();
+        if copied && !checksum::are_whole(&parts, head.checksums.as_deref()) {
             tracing::warn!(%peer, range = %head.range, "prepared pixels came damaged");
             scan.tally.damaged += count;
             self.credit.returned(peer);

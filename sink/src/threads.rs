@@ -24,7 +24,7 @@ enum Job {
         range: IndexRange,
         data: Bytes,
         weights: Option<Bytes>,
-        sums: Option<Vec<u64>>,
+        sums: Option<Vec<u32>>,
     },
     Close(Box<ClosedChunk>),
     Finish(Box<Finish>),
@@ -119,7 +119,7 @@ impl Disk {
         range: IndexRange,
         data: Bytes,
         weights: Option<Bytes>,
-        sums: Option<Vec<u64>>,
+        sums: Option<Vec<u32>>,
     ) {
         self.send(Job::Put { from, range, data, weights, sums });
     }

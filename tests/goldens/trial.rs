@@ -9,6 +9,7 @@ use ptystream::config::{self, ConfigArgs, Surroundings};
 use ptystream_common::error::Failure;
 use ptystream_common::ptyd::master::links;
 use ptystream_common::ptyd::read::PtydFile;
+use ptystream_common::report::report_name;
 use ptystream_common::shutdown::Shutdown;
 use std::path::Path;
 
@@ -187,7 +188,6 @@ fn info(case: &Case, ours: &Path, golden: &Path) -> Result<(), String> {
 
 /// Looks at the names of the files and at where links point.
 fn files(case: &Case, ours: &Path, before: bool) -> Result<(), String> {
-    let there = list(ours);
     let dfile = case.json["pars"]["dfile"].as_str().unwrap_or_default();
     let chunks = case.chunks().len();
     let linked = case.json["pars"]["save"] == "link";
@@ -209,6 +209,12 @@ fn files(case: &Case, ours: &Path, before: bool) -> Result<(), String> {
         wanted.push(format!("{dfile}.old"));
     }
     wanted.sort();
+    // What is ours beside what ptypy writes.
+    let (reports, there): (Vec<String>, Vec<String>) =
+        list(ours).into_iter().partition(|name| name.ends_with(".report.json"));
+    if reports != [report_name(dfile)] {
+        return Err(format!("reports are {reports:?}"));
+    }
     if there != wanted {
         return Err(format!("files are {there:?}, not {wanted:?}"));
     }

@@ -130,7 +130,7 @@ impl PartWriter {
         range: IndexRange,
         data: &[u8],
         weights: Option<&[u8]>,
-        said: Option<&[u64]>,
+        said: Option<&[u32]>,
     ) -> Result<(), PtydError> {
         let batch = self.form.batch as usize;
         let row = self.row(range.first.0)?;
@@ -159,7 +159,7 @@ impl PartWriter {
         row: usize,
         count: usize,
         blob: &[u8],
-        said: Option<u64>,
+        said: Option<u32>,
     ) -> Result<(), PtydError> {
         let batch = self.form.batch as usize;
         let whole =

@@ -9,7 +9,7 @@
 //! | `chunks/first`, `chunks/count`, `chunks/rows` | int64 | indices that chunk N covers, and its rows |
 //! | `filters` | texts | filters of data and weights |
 //! | `report` | text, JSON | what the sink said at the end |
-//! | `checksums/data`, `checksums/weights` | uint64 | see [`crate::ptyd::sums`]; only in finished files, and only with `pipeline.checksums` |
+//! | `checksums/data`, `checksums/weights` | uint32 | see [`crate::ptyd::sums`]; only in finished files, and only with `pipeline.checksums` |
 //!
 //! A part has no groups, since readers take every member of a chunk for a dataset: there the
 //! same stands in attributes of the root ([`PartHead`]).
@@ -268,7 +268,7 @@ mod tests {
             chunk: 2,
             span: ChunkSpan { first: 80, count: 40, rows: 40 },
             gaps: vec![],
-            checksums: Some(Sums { data: vec![u64::MAX, 0, 1 << 60], weights: vec![3; 3] }),
+            checksums: Some(Sums { data: vec![u32::MAX, 0, 1 << 30], weights: vec![3; 3] }),
         };
         head.write(&file).unwrap();
         assert_eq!(PartHead::read(&file), Some(head));

@@ -3,9 +3,9 @@
 //! | where | what |
 //! |---|---|
 //! | head of a part ([`PartHead`]) | those of its storage chunks |
-//! | `/ptystream/checksums/data`, `…/weights` of a finished file, uint64 | those of all storage chunks, chunk after chunk |
+//! | `/ptystream/checksums/data`, `…/weights` of a finished file, uint32 | those of all storage chunks, chunk after chunk |
 //!
-//! A sum is XXH3 (64 bit, seed 0) of a storage chunk's bytes as they are stored, filters applied;
+//! A sum is the CRC-32 of a storage chunk's bytes as they are stored, filters applied;
 //! 0 where nothing is stored. It is the worker's own, unless the sink had to write the chunk anew.
 
 use crate::checksum;
@@ -24,9 +24,9 @@ const CHECKSUMS: &str = "checksums";
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sums {
     /// Of the data.
-    pub data: Vec<u64>,
+    pub data: Vec<u32>,
     /// Of the weights.
-    pub weights: Vec<u64>,
+    pub weights: Vec<u32>,
 }
 
 impl Sums {
@@ -36,12 +36,12 @@ impl Sums {
     }
 
     /// Returns those of a dataset, `data` or `weights`.
-    pub fn of(&self, name: &str) -> &[u64] {
+    pub fn of(&self, name: &str) -> &[u32] {
         if name == "data" { &self.data } else { &self.weights }
     }
 
     /// Returns those of a dataset, to be changed.
-    pub fn of_mut(&mut self, name: &str) -> &mut Vec<u64> {
+    pub fn of_mut(&mut self, name: &str) -> &mut Vec<u32> {
         if name == "data" { &mut self.data } else { &mut self.weights }
     }
 
@@ -57,7 +57,7 @@ impl Sums {
     /// The library's.
     pub fn write(&self, root: &Group) -> Result<()> {
         let group = root.group(GROUP)?.create_group(CHECKSUMS)?;
-        write::set_attr(&group, "algorithm", "XXH3-64")?;
+        write::set_attr(&group, "algorithm", "CRC-32")?;
         for name in ["data", "weights"] {
             group.new_dataset_builder().with_data(self.of(name)).create(name)?;
         }
@@ -67,7 +67,7 @@ impl Sums {
     /// Reads those of a finished file; `None` if it has none.
     pub fn read(root: &Group) -> Option<Self> {
         let group = root.group(GROUP).ok()?.group(CHECKSUMS).ok()?;
-        let all = |name: &str| group.dataset(name).ok()?.read_raw::<u64>().ok();
+        let all = |name: &str| group.dataset(name).ok()?.read_raw::<u32>().ok();
         Some(Self { data: all("data")?, weights: all("weights")? })
     }
 }
@@ -76,7 +76,7 @@ impl Sums {
 ///
 /// # Errors
 /// The library's.
-pub fn stored(dataset: &Dataset, row: usize) -> Result<u64> {
+pub fn stored(dataset: &Dataset, row: usize) -> Result<u32> {
     let stored = raw::read_chunk(dataset, &[row, 0, 0])?;
     Ok(stored.map_or(0, |(_, bytes)| checksum::sum(&bytes)))
 }
@@ -85,7 +85,7 @@ pub fn stored(dataset: &Dataset, row: usize) -> Result<u64> {
 ///
 /// # Errors
 /// The library's.
-pub fn all_stored(dataset: &Dataset) -> Result<Vec<u64>> {
+pub fn all_stored(dataset: &Dataset) -> Result<Vec<u32>> {
     let rows = dataset.shape()[0];
     (0..rows).step_by(batch_of(dataset)).map(|row| stored(dataset, row)).collect()
 }
@@ -155,7 +155,7 @@ pub fn verify(path: &Path) -> std::result::Result<Verified, PtydError> {
             let there = group.dataset(name).map_err(PtydError::hdf5(path, "open", name))?;
             let batches = there.shape()[0].div_ceil(batch_of(&there));
             let list = next.of_mut(name);
-            let said: Vec<u64> = match (list.len() >= batches && whole.is_some(), &own) {
+            let said: Vec<u32> = match (list.len() >= batches && whole.is_some(), &own) {
                 (true, _) => list.drain(..batches).collect(),
                 (false, Some(own)) => own.of(name).to_vec(),
                 (false, None) => Vec::new(),
@@ -171,7 +171,7 @@ pub fn verify(path: &Path) -> std::result::Result<Verified, PtydError> {
     Ok(found)
 }
 
-fn compare(group: &Group, name: &str, dataset: &Dataset, said: &[u64], found: &mut Verified) {
+fn compare(group: &Group, name: &str, dataset: &Dataset, said: &[u32], found: &mut Verified) {
     let (batch, rows) = (batch_of(dataset), dataset.shape()[0]);
     for (n, row) in (0..rows).step_by(batch).enumerate() {
         let there = stored(dataset, row);
@@ -186,7 +186,7 @@ fn compare(group: &Group, name: &str, dataset: &Dataset, said: &[u64], found: &m
                 continue;
             }
             (Ok(0), _) => "nothing is stored any more".to_owned(),
-            (Ok(sum), said) => format!("checksum is {sum:016x}, {said:016x} was written"),
+            (Ok(sum), said) => format!("checksum is {sum:08x}, {said:08x} was written"),
             (Err(error), _) => format!("cannot be read: {error}"),
         };
         found.compared += 1;

@@ -165,7 +165,7 @@ fn at_least_one(key: &str, n: u32) -> Result<(), String> {
     if n == 0 { Err(format!("{key} is 0, it must be at least 1")) } else { Ok(()) }
 }
 
-fn one_a_part(checksums: Option<&[u64]>, parts: &[Bytes]) -> Result<(), String> {
+fn one_a_part(checksums: Option<&[u32]>, parts: &[Bytes]) -> Result<(), String> {
     match checksums {
         Some(all) if all.len() != parts.len() => {
             Err(format!("{} checksums for {} payload parts", all.len(), parts.len()))

@@ -174,7 +174,7 @@ fn all() -> Vec<Message> {
     all.push(Message::with_parts(stamp(), Body::Ticket(ticket()), vec![bytes(51), bytes(40)]));
     all.push(Message::with_parts(
         stamp(),
-        Body::CommonWeights { checksum: Some(u64::MAX) },
+        Body::CommonWeights { checksum: Some(u32::MAX) },
         vec![bytes(9)],
     ));
     all.push(Message::with_parts(stamp(), Body::Prepared(prepared()), vec![bytes(9), bytes(4)]));

@@ -237,7 +237,7 @@ impl Writer {
         range: IndexRange,
         data: Bytes,
         weights: Option<Bytes>,
-        said: Option<&[u64]>,
+        said: Option<&[u32]>,
     ) -> Result<(), SinkError> {
         let needed = (data.len() + weights.as_ref().map_or(0, Bytes::len)) as u64;
         let part = self.part(range.first.0)?;
