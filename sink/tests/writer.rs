@@ -11,10 +11,12 @@ use ptystream_common::message::Aborted;
 use ptystream_common::params::{OnGap, Save};
 use ptystream_common::ptyd::read::{NodeKind, PtydFile};
 use ptystream_common::ptyd::record::State;
+use ptystream_common::ptyd::sums;
 use ptystream_common::value::Value;
 use ptystream_sink::SinkError;
 use ptystream_sink::writer::{ChunkClose, Finish, Open, Writer};
 use std::collections::BTreeMap;
+use std::path::Path;
 use support::{Scan, content, expected, names};
 
 #[test]
@@ -67,9 +69,9 @@ fn a_flipped_bit_is_found_and_named() {
             Save::Link => folder.path().join(format!("{save:?}.ptyd.part001")),
             _ => path.clone(),
         };
-        // The sixth frame of the scan begins the second storage chunk of part 1, or chunk 1.
+        // Frame 8 begins the second storage chunk of part 1, or of chunk 1.
         let mut bytes = std::fs::read(&holder).unwrap();
-        let (frame, _) = scan.frame(8);
+        let frame = &scan.data[8];
         let at = bytes.windows(frame.len()).position(|w| w == frame).expect("stored as it is");
         bytes[at + 3] ^= 0x10;
         std::fs::write(&holder, bytes).unwrap();
