@@ -1,12 +1,12 @@
 //! From what was typed to what is done, and the exit code: the one place that decides it.
 
-use crate::cli::{Cli, Command, ScanArgs, TalkArgs};
+use crate::cli::{Cli, Command, Numbers, RunArgs, ScanArgs, TalkArgs};
 use crate::config::{Config, ConfigArgs};
 use crate::progress::{LogWriter, Show};
 use crate::signals::{self, Caught};
 use crate::{
-    chaos, checksums, compare, config, inspect, local, memory, params_cmd, picture, repair, report,
-    roles,
+    chaos, check, checksums, compare, config, init, inspect, local, memory, params_cmd, peek,
+    picture, repair, report, roles,
 };
 use clap::Parser;
 use ptystream_common::error::{Failure, Kind, chain};
@@ -14,6 +14,7 @@ use ptystream_common::ptyd::PtydError;
 use ptystream_common::report::ScanReport;
 use ptystream_common::shutdown::Shutdown;
 use ptystream_common::source::Registry;
+use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
@@ -79,16 +80,7 @@ fn start_logs(command: &Command) {
 
 fn dispatch(command: Command, registry: &Registry, shutdown: &Shutdown) -> Result<u8, Failure> {
     match command {
-        Command::Run(args) => {
-            let mut set = args.scan.set.clone();
-            if let Some(threads) = args.threads {
-                set.push(format!("pipeline.threads={threads}"));
-            }
-            let config = load(&ScanArgs { set, ..args.scan }, registry)?;
-            scan(&config, args.talk, args.report.as_deref(), args.gaps_ok, |config, progress| {
-                local::run(config, registry, shutdown, progress)
-            })
-        }
+        Command::Run(args) => run(&args, registry, shutdown),
         Command::Producer(args) => {
             let config = load(&args.scan, registry)?;
             scan(&config, args.talk, args.report.as_deref(), args.gaps_ok, |config, progress| {
@@ -106,6 +98,7 @@ fn dispatch(command: Command, registry: &Registry, shutdown: &Shutdown) -> Resul
             tracing::info!(frames = report.frames, gaps = report.gaps.len(), "sink done");
             Ok(if report.gaps.is_empty() { OK } else { GAPS })
         }
+        Command::Init(args) => print(&init::init(&args.what, &args.out)?),
         Command::Params(args) if args.schema => {
             let schema = serde_json::to_string_pretty(&params_cmd::json_schema(registry))
                 .map_err(|e| Failure::new(Kind::Config, e.to_string()))?;
@@ -117,6 +110,22 @@ fn dispatch(command: Command, registry: &Registry, shutdown: &Shutdown) -> Resul
             print(&text)
         }
         Command::Config(args) => print(&load(&args.scan, registry)?.show()),
+        Command::Check(args) => {
+            let config = load(&args.scan, registry)?;
+            let png = args.png.unwrap_or_else(|| check::picture_of(args.scan.scan.as_deref()));
+            let found = check::check(&config, registry, (!args.no_png).then_some(png.as_path()))?;
+            let last = match found.warnings {
+                0 => "plausible".to_owned(),
+                1 => "1 warning".to_owned(),
+                n => format!("{n} warnings"),
+            };
+            print(&format!("{}{last}", found.text))
+                .map(|_| if found.warnings == 0 { OK } else { DIFFERENT })
+        }
+        Command::Peek(args) => {
+            let config = load(&args.scan, registry)?;
+            print(&peek::peek(&config, registry, args.frames)?)
+        }
         Command::Inspect(args) if args.checksums => {
             let (text, well) =
                 checksums::check(&args.file).map_err(|e| Failure::new(Kind::Input, chain(&e)))?;
@@ -172,6 +181,62 @@ fn dispatch(command: Command, registry: &Registry, shutdown: &Shutdown) -> Resul
     }
 }
 
+/// Prepares one scan, or several one after the other: each has its file and report, and the highest
+/// exit code is that of all.
+fn run(args: &RunArgs, registry: &Registry, shutdown: &Shutdown) -> Result<u8, Failure> {
+    let mut set = args.scan.set.clone();
+    if let Some(threads) = args.threads {
+        set.push(format!("pipeline.threads={threads}"));
+    }
+    let one = |scan_args: &ScanArgs, config: &Config| {
+        let json = args.report.as_deref();
+        scan(config, args.talk, json, args.gaps_ok, |config, progress| {
+            local::run(config, registry, shutdown, progress)
+        })
+        .inspect_err(|_| tracing::debug!(scan = ?scan_args.numbers, "ended by a failure"))
+    };
+    let scan_args = ScanArgs { set, ..args.scan.clone() };
+    let Some(Numbers { first, last }) = scan_args.numbers.filter(|n| n.first < n.last) else {
+        return one(&scan_args, &load(&scan_args, registry)?);
+    };
+    if args.report.is_some() {
+        let text = "--report names one file, and --scan several scans: each would replace the report \
+                    of the one before; the reports beside the files are complete";
+        return Err(Failure::new(Kind::Config, text));
+    }
+    let (mut worst, mut files) = (OK, BTreeMap::new());
+    for number in first..=last {
+        let scan_args = ScanArgs {
+            numbers: Some(Numbers { first: number, last: number }),
+            ..scan_args.clone()
+        };
+        let config = load(&scan_args, registry)?;
+        if let Some(file) = &config.data.dfile
+            && let Some(before) = files.insert(file.clone(), number)
+        {
+            let text = format!(
+                "scans {before} and {number} would both be written to {}; put {{scan}} into \
+                 data.dfile",
+                file.display()
+            );
+            return Err(Failure::new(Kind::Config, text));
+        }
+        eprintln!("scan {number}");
+        let code = match one(&scan_args, &config) {
+            Ok(code) => code,
+            Err(failure) => {
+                eprintln!("ptystream: scan {number}: {failure}");
+                failure.kind.exit_code()
+            }
+        };
+        worst = worst.max(code);
+        if shutdown.is_begun() {
+            break;
+        }
+    }
+    Ok(worst)
+}
+
 fn load(args: &ScanArgs, registry: &Registry) -> Result<Config, Failure> {
     let mut set = args.set.clone();
     if args.force {
@@ -180,11 +245,21 @@ fn load(args: &ScanArgs, registry: &Registry) -> Result<Config, Failure> {
     if args.fresh {
         set.push("pipeline.fresh=true".into());
     }
+    let number = match args.numbers {
+        Some(Numbers { first, last }) if first != last => {
+            let text = "only `run` takes several scans; give --scan one number";
+            return Err(Failure::new(Kind::Config, text));
+        }
+        numbers => numbers.map(|n| n.first),
+    };
     let args = ConfigArgs {
-        file: Some(args.scan.clone()),
+        file: args.scan.clone(),
         set,
         env: true,
         scan: args.name.clone(),
+        from: args.from.clone(),
+        number,
+        tag: args.tag.clone(),
         ..ConfigArgs::default()
     };
     let config = config::load(&args, registry).map_err(|e| Failure::from(&e))?;

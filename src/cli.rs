@@ -12,13 +12,16 @@ pub const SINK_ADDRESS: &str = "tcp://127.0.0.1:5711";
 const AFTER_HELP: &str = "\
 Exit codes:
   0  done                          5  complete, but with gaps (0 with --gaps-ok)
-  1  compare: the files differ     6  the output or its disk
+  1  something differs or is not   6  the output or its disk
+     plausible (compare, check,
+     inspect --checksums, chaos)
   2  usage or configuration        7  the scan was aborted
   3  raw data or positions         130, 143  ended by SIGINT, SIGTERM
   4  another role, or the way to it
 
 Examples:
   ptystream run examples/moonflower.toml            simulate and prepare a scan
+  ptystream init raw.h5                             write a scan.toml to begin with
   ptystream run FOLDER                              a folder with ccd/, positions.txt, geometry.txt
   ptystream run scan.toml --set data.rebin=2        change a parameter
   ptystream params moonflower --level 0             what can be set, and what it means
@@ -65,10 +68,16 @@ pub enum Command {
     Worker(WorkerArgs),
     /// Write the file (binds for workers, connects to the producer)
     Sink(SinkArgs),
+    /// Look into a file or a folder and write a configuration to begin with
+    Init(InitArgs),
     /// Show the parameters that can be set
     Params(ParamsArgs),
     /// Show the effective configuration of a scan and where each value comes from
     Config(ConfigCmdArgs),
+    /// Look whether a scan is plausible; exit code 1 if something is not
+    Check(CheckArgs),
+    /// Prepare the first frames of a scan and show what comes out; no file is written
+    Peek(PeekArgs),
     /// Show what is in a .ptyd, and whether ptypy's PtydScan can read it
     Inspect(InspectArgs),
     /// Compare two .ptyd files; exit code 1 if they differ
@@ -84,7 +93,18 @@ pub enum Command {
 pub struct ScanArgs {
     /// A configuration (.toml, .json, .yaml; a ptypy parameter file as it is), or a folder in the
     /// layout of ptypy's numpy tutorial
-    pub scan: PathBuf,
+    #[arg(required_unless_present = "from")]
+    pub scan: Option<PathBuf>,
+    /// Prepare anew what a finished .ptyd was made of, in the place of a configuration
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["scan", "name"])]
+    pub from: Option<PathBuf>,
+    /// Number of the scan, which {scan} and {scan:06} in paths and labels stand for; `run` takes
+    /// several, such as 100-140, one after the other
+    #[arg(long = "scan", value_name = "N[-M]", id = "numbers", value_parser = numbers)]
+    pub numbers: Option<Numbers>,
+    /// What {tag} in paths and labels stands for
+    #[arg(long, value_name = "TEXT")]
+    pub tag: Option<String>,
     /// Set a parameter; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
@@ -97,6 +117,29 @@ pub struct ScanArgs {
     /// Start anew where an unfinished file of other parameters stands in the way
     #[arg(long)]
     pub fresh: bool,
+}
+
+/// Numbers of scans, the first and the last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Numbers {
+    /// The first.
+    pub first: u64,
+    /// The last, not less.
+    pub last: u64,
+}
+
+/// Reads `12` or `100-140`.
+fn numbers(text: &str) -> Result<Numbers, String> {
+    let wrong = || format!("'{text}' is neither a number nor a range such as 100-140");
+    let number = |word: &str| word.trim().parse::<u64>().map_err(|_| wrong());
+    let (first, last) = match text.split_once('-') {
+        None => (number(text)?, number(text)?),
+        Some((first, last)) => (number(first)?, number(last)?),
+    };
+    match first <= last {
+        true => Ok(Numbers { first, last }),
+        false => Err(format!("'{text}' ends before it begins; write {last}-{first}")),
+    }
 }
 
 /// How much is said.
@@ -220,6 +263,16 @@ pub struct SinkArgs {
     pub peer_timeout: f64,
 }
 
+/// `ptystream init`
+#[derive(Args, Debug)]
+pub struct InitArgs {
+    /// An HDF5 file, or a folder with one, or one in the layout of ptypy's numpy tutorial
+    pub what: PathBuf,
+    /// The configuration to write
+    #[arg(long, default_value = "scan.toml", value_name = "FILE")]
+    pub out: PathBuf,
+}
+
 /// `ptystream params`
 #[derive(Args, Debug)]
 pub struct ParamsArgs {
@@ -239,6 +292,39 @@ pub struct ConfigCmdArgs {
     /// Which scan.
     #[command(flatten)]
     pub scan: ScanArgs,
+}
+
+/// `ptystream check`
+#[derive(Args, Debug)]
+pub struct CheckArgs {
+    /// Which scan.
+    #[command(flatten)]
+    pub scan: ScanArgs,
+    /// Where one frame in all eight orientations is drawn [default: SCAN.orientations.png]
+    #[arg(long, value_name = "FILE")]
+    pub png: Option<PathBuf>,
+    /// Draw nothing
+    #[arg(long, conflicts_with = "png")]
+    pub no_png: bool,
+}
+
+/// `ptystream peek`
+#[derive(Args, Debug)]
+pub struct PeekArgs {
+    /// Which scan.
+    #[command(flatten)]
+    pub scan: ScanArgs,
+    /// Frames of the package
+    #[arg(long, default_value_t = 80, value_name = "N", value_parser = at_least_one)]
+    pub frames: usize,
+}
+
+/// Reads a number that is not 0.
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("give a number of 1 or more".into()),
+        Ok(n) => Ok(n),
+    }
 }
 
 /// `ptystream inspect`
@@ -308,6 +394,16 @@ pub struct ChaosArgs {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn scans_are_numbers_or_ranges_of_them() {
+        assert_eq!(numbers("12"), Ok(Numbers { first: 12, last: 12 }));
+        assert_eq!(numbers("100-140"), Ok(Numbers { first: 100, last: 140 }));
+        assert!(numbers("5-2").is_err_and(|e| e.contains("write 2-5")));
+        for bad in ["", "a", "1-", "-1", "1-2-3", "1.5"] {
+            assert!(numbers(bad).is_err_and(|e| e.contains("100-140")), "{bad}");
+        }
+    }
 
     #[test]
     fn a_time_of_silence_is_more_than_nothing_and_ends() {

@@ -33,8 +33,9 @@ pub fn run(
     shutdown: &Shutdown,
     progress: &mut dyn FnMut(&Progress),
 ) -> Result<ScanReport, Failure> {
-    let scan =
+    let mut scan =
         Scan::open(&config.data, &config.pipeline, registry).map_err(|e| Failure::from(&e))?;
+    scan.config = config.given();
     let link = Inproc;
     let producer_hub = link.hub(ANY)?;
     let sink_hub = link.hub(ANY)?;

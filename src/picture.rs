@@ -8,19 +8,16 @@
 //! └──────────────┘ └──────────────┘
 //! ```
 
+use crate::canvas::{Canvas, ramp};
 use ptystream_common::error::Kind;
 use ptystream_common::ptyd::PtydError;
 use ptystream_common::ptyd::read::PtydFile;
-use std::fs::File;
-use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 
 const PANEL: usize = 480;
 const MARGIN: usize = 16;
 const WIDTH: usize = 2 * PANEL + 3 * MARGIN;
 const HEIGHT: usize = PANEL + 2 * MARGIN;
-const BACKGROUND: [u8; 3] = [250, 250, 250];
-const FRAME: [u8; 3] = [90, 90, 90];
 const PATH: [u8; 3] = [200, 200, 200];
 const NO_WEIGHT: [u8; 3] = [220, 30, 30];
 
@@ -69,10 +66,11 @@ struct Content {
 /// If the file cannot be read or the picture not be written.
 pub fn draw(file: &Path, png: &Path) -> Result<String, PictureError> {
     let content = read(file)?;
-    let mut canvas = Canvas::new();
-    canvas.heat(MARGIN, MARGIN, &content);
-    canvas.map(2 * MARGIN + PANEL, MARGIN, &content);
-    canvas.save(png)?;
+    let mut canvas = Canvas::new(WIDTH, HEIGHT);
+    canvas.heat(MARGIN, MARGIN, PANEL, content.shape, &content.sum);
+    map(&mut canvas, 2 * MARGIN + PANEL, MARGIN, &content);
+    let saved = canvas.save(png);
+    saved.map_err(|source| PictureError::Write { path: png.to_owned(), source })?;
     Ok(legend(png, &content))
 }
 
@@ -155,126 +153,53 @@ fn read(path: &Path) -> Result<Content, PictureError> {
     Ok(content)
 }
 
-struct Canvas {
-    pixels: Vec<u8>,
-}
-
-impl Canvas {
-    fn new() -> Self {
-        Self { pixels: BACKGROUND.repeat(WIDTH * HEIGHT) }
-    }
-
-    fn put(&mut self, x: usize, y: usize, colour: [u8; 3]) {
-        if x < WIDTH && y < HEIGHT {
-            let at = 3 * (y * WIDTH + x);
-            self.pixels[at..at + 3].copy_from_slice(&colour);
+/// Draws the scan points, joined in their order.
+fn map(canvas: &mut Canvas, left: usize, top: usize, content: &Content) {
+    canvas.border(left, top, PANEL);
+    let finite: Vec<[f64; 2]> = content.positions.iter().copied().filter(is_finite).collect();
+    let range = |axis: usize| {
+        let values = finite.iter().map(|p| p[axis]);
+        (values.clone().fold(f64::MAX, f64::min), values.fold(f64::MIN, f64::max))
+    };
+    let ((y0, y1), (x0, x1)) = (range(0), range(1));
+    let span = (y1 - y0).max(x1 - x0).max(f64::MIN_POSITIVE);
+    let room = (PANEL - 2 * MARGIN) as f64;
+    let place = |p: &[f64; 2]| {
+        let along = |v: f64, low: f64, high: f64| (v - (low + high) / 2.0) / span + 0.5;
+        (
+            (left + MARGIN) as f64 + along(p[1], x0, x1) * room,
+            (top + MARGIN) as f64 + along(p[0], y0, y1) * room,
+        )
+    };
+    for pair in finite.windows(2) {
+        let ((ax, ay), (bx, by)) = (place(&pair[0]), place(&pair[1]));
+        let steps = (ax - bx).abs().max((ay - by).abs()).ceil().max(1.0);
+        for i in 0..=steps as usize {
+            let t = i as f64 / steps;
+            canvas.put((ax + t * (bx - ax)) as usize, (ay + t * (by - ay)) as usize, PATH);
         }
     }
-
-    fn border(&mut self, left: usize, top: usize) {
-        for i in 0..=PANEL {
-            for (x, y) in [(i, 0), (i, PANEL), (0, i), (PANEL, i)] {
-                self.put(left + x, top + y, FRAME);
-            }
-        }
-    }
-
-    /// The sum of frames, nearest pixel, keeping the frames' aspect.
-    fn heat(&mut self, left: usize, top: usize, content: &Content) {
-        let [rows, cols] = content.shape;
-        let scale = PANEL as f64 / rows.max(cols) as f64;
-        let log = |v: f64| v.max(0.0).ln_1p();
-        let high = content.sum.iter().copied().map(log).fold(f64::MIN_POSITIVE, f64::max);
-        for y in 0..PANEL {
-            for x in 0..PANEL {
-                let (row, col) = ((y as f64 / scale) as usize, (x as f64 / scale) as usize);
-                if row < rows && col < cols {
-                    let value = log(content.sum[row * cols + col]) / high;
-                    self.put(left + x, top + y, ramp(value));
-                }
-            }
-        }
-        self.border(left, top);
-    }
-
-    /// The scan points, joined in their order.
-    fn map(&mut self, left: usize, top: usize, content: &Content) {
-        self.border(left, top);
-        let finite: Vec<[f64; 2]> = content.positions.iter().copied().filter(is_finite).collect();
-        let range = |axis: usize| {
-            let values = finite.iter().map(|p| p[axis]);
-            (values.clone().fold(f64::MAX, f64::min), values.fold(f64::MIN, f64::max))
+    let last = finite.len().max(2) - 1;
+    for (i, p) in finite.iter().enumerate() {
+        let (x, y) = place(p);
+        let colour = match content.has_weight.get(i) {
+            Some(false) => NO_WEIGHT,
+            _ => ramp(0.15 + 0.75 * i as f64 / last as f64),
         };
-        let ((y0, y1), (x0, x1)) = (range(0), range(1));
-        let span = (y1 - y0).max(x1 - x0).max(f64::MIN_POSITIVE);
-        let room = (PANEL - 2 * MARGIN) as f64;
-        let place = |p: &[f64; 2]| {
-            let along = |v: f64, low: f64, high: f64| (v - (low + high) / 2.0) / span + 0.5;
-            (
-                (left + MARGIN) as f64 + along(p[1], x0, x1) * room,
-                (top + MARGIN) as f64 + along(p[0], y0, y1) * room,
-            )
-        };
-        for pair in finite.windows(2) {
-            let ((ax, ay), (bx, by)) = (place(&pair[0]), place(&pair[1]));
-            let steps = (ax - bx).abs().max((ay - by).abs()).ceil().max(1.0);
-            for i in 0..=steps as usize {
-                let t = i as f64 / steps;
-                self.put((ax + t * (bx - ax)) as usize, (ay + t * (by - ay)) as usize, PATH);
-            }
-        }
-        let last = finite.len().max(2) - 1;
-        for (i, p) in finite.iter().enumerate() {
-            let (x, y) = place(p);
-            let colour = match content.has_weight.get(i) {
-                Some(false) => NO_WEIGHT,
-                _ => ramp(0.15 + 0.75 * i as f64 / last as f64),
-            };
-            for dy in 0..5 {
-                for dx in 0..5 {
-                    if (dx, dy) != (0, 0)
-                        && (dx, dy) != (4, 4)
-                        && (dx, dy) != (0, 4)
-                        && (dx, dy) != (4, 0)
-                    {
-                        self.put(
-                            (x as usize + dx).saturating_sub(2),
-                            (y as usize + dy).saturating_sub(2),
-                            colour,
-                        );
-                    }
+        for dy in 0..5 {
+            for dx in 0..5 {
+                if (dx, dy) != (0, 0)
+                    && (dx, dy) != (4, 4)
+                    && (dx, dy) != (0, 4)
+                    && (dx, dy) != (4, 0)
+                {
+                    canvas.put(
+                        (x as usize + dx).saturating_sub(2),
+                        (y as usize + dy).saturating_sub(2),
+                        colour,
+                    );
                 }
             }
         }
     }
-
-    fn save(&self, path: &Path) -> Result<(), PictureError> {
-        let failed = |source: Box<dyn std::error::Error + Send + Sync>| PictureError::Write {
-            path: path.to_owned(),
-            source,
-        };
-        let file = File::create(path).map_err(|e| failed(e.into()))?;
-        let mut encoder = png::Encoder::new(BufWriter::new(file), WIDTH as u32, HEIGHT as u32);
-        encoder.set_color(png::ColorType::Rgb);
-        encoder.set_depth(png::BitDepth::Eight);
-        let mut writer = encoder.write_header().map_err(|e| failed(e.into()))?;
-        writer.write_image_data(&self.pixels).map_err(|e| failed(e.into()))?;
-        writer.finish().map_err(|e| failed(e.into()))
-    }
-}
-
-/// Colours from dark violet through red to yellow white, for 0..=1.
-fn ramp(value: f64) -> [u8; 3] {
-    const STOPS: [[f64; 3]; 6] = [
-        [6.0, 4.0, 30.0],
-        [75.0, 12.0, 107.0],
-        [165.0, 44.0, 96.0],
-        [229.0, 92.0, 48.0],
-        [251.0, 165.0, 10.0],
-        [252.0, 255.0, 190.0],
-    ];
-    let at = if value.is_finite() { value.clamp(0.0, 1.0) } else { 0.0 } * (STOPS.len() - 1) as f64;
-    let low = (at as usize).min(STOPS.len() - 2);
-    let t = at - low as f64;
-    [0, 1, 2].map(|c| (STOPS[low][c] + t * (STOPS[low + 1][c] - STOPS[low][c])).round() as u8)
 }

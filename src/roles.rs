@@ -29,8 +29,9 @@ pub fn producer(
     shutdown: &Shutdown,
     progress: &mut dyn FnMut(&Progress),
 ) -> Result<ScanReport, Failure> {
-    let scan =
+    let mut scan =
         Scan::open(&config.data, &config.pipeline, registry).map_err(|e| Failure::from(&e))?;
+    scan.config = config.given();
     let hub = for_address_with(bind, dead_after)?.hub(bind)?;
     tracing::info!(address = hub.address, "producer ready");
     ptystream_producer::run::run(scan, &config.pipeline, hub, shutdown, progress)

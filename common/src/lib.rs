@@ -17,10 +17,12 @@
 //! | [`link`] | carriers of messages: in-process channels and ZeroMQ |
 //! | [`report`] | the report of a scan, for the logbook |
 //! | [`shutdown`] | the trigger that ends a role |
+//! | [`disk`] | what there is to know of a disk |
 //! | [`error`] | kinds of failure, and the exit codes they lead to |
 
 pub mod checksum;
 pub mod codec;
+pub mod disk;
 pub mod dtype;
 pub mod error;
 pub mod form;

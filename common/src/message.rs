@@ -407,6 +407,9 @@ pub struct Announce {
     pub warnings: Vec<String>,
     /// Where energy, distance and psize came from: name, value, origin.
     pub origins: Vec<(String, String, String)>,
+    /// The configuration as TOML, to be kept in the file; empty where there is none.
+    #[serde(default)]
+    pub config: String,
 }
 
 /// What the sink says of a finished scan.

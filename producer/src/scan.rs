@@ -48,6 +48,8 @@ pub struct Scan {
     pub num_frames: Option<u64>,
     /// Things that a user should know though they are no errors.
     pub warnings: Vec<String>,
+    /// The configuration as TOML, to be kept in the file.
+    pub config: String,
     data: DataParams,
     pipeline: PipelineParams,
     positions: Option<Positions>,
@@ -189,6 +191,7 @@ impl Scan {
             arrays,
             num_frames,
             warnings,
+            config: String::new(),
             data: data.clone(),
             pipeline: pipeline.clone(),
             positions,
@@ -212,6 +215,11 @@ impl Scan {
             scan.set_center(None)?;
         }
         Ok(scan)
+    }
+
+    /// Returns how many frames make a package worth while (`data.min_frames`).
+    pub fn min_frames(&self) -> usize {
+        self.data.min_frames
     }
 
     /// Tells whether the centre is to be measured first.
@@ -386,6 +394,7 @@ impl Scan {
             pipeline: self.pipeline.clone(),
             warnings,
             origins,
+            config: self.config.clone(),
         })
     }
 

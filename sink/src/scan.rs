@@ -132,6 +132,7 @@ mod tests {
             pipeline: PipelineParams { follow, ..PipelineParams::default() },
             warnings: vec![],
             origins: vec![],
+            config: String::new(),
         };
         Scan {
             announce,

@@ -95,6 +95,7 @@ fn rewrite(golden: &PtydFile, to: &Path, save: Save) -> Option<()> {
         pipeline: pipeline(),
         warnings: vec![],
         origins: vec![],
+        config: String::new(),
     };
     let Open::Ready(mut writer, mut publisher) = Writer::open(&announce).unwrap() else {
         panic!("nothing was there before");

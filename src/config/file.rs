@@ -2,7 +2,9 @@
 
 use super::Origin;
 use super::error::ConfigError;
+use ptystream_common::error::chain;
 use ptystream_common::params::nearest;
+use ptystream_common::ptyd::read::PtydFile;
 use ptystream_common::value::Value;
 use std::path::Path;
 
@@ -55,6 +57,19 @@ pub(super) fn read_tree(file: &Path) -> Result<Value, ConfigError> {
         Value::None => Ok(Value::Map(Vec::new())),
         _ => Err(fault("the file holds no blocks; it must start with [data]".to_owned(), None)),
     }
+}
+
+/// Reads the configuration that a `.ptyd` was prepared with.
+pub(super) fn read_recorded(file: &Path) -> Result<Value, ConfigError> {
+    let fault = |text: String| ConfigError::File { file: file.to_owned(), text, source: None };
+    let opened = PtydFile::open(file).map_err(|e| fault(chain(&e)))?;
+    let recorded = opened.record().map(|r| r.config).filter(|text| !text.is_empty());
+    let text = recorded.ok_or_else(|| {
+        fault("holds no configuration: another program wrote it, or an older ptystream".to_owned())
+    })?;
+    let table: toml::Table =
+        text.parse().map_err(|e: toml::de::Error| fault(format!("not TOML: {}", e.message())))?;
+    Ok(from_toml(toml::Value::Table(table)))
 }
 
 /// Picks the blocks out of a file's tree; `scan` chooses among those of a ptypy file.

@@ -3,6 +3,7 @@
 use super::assign::{self, Assignment};
 use super::error::{ConfigError, ConfigErrors};
 use super::file::{self, FileBlocks};
+use super::placeholders::Filling;
 use super::{ConfigArgs, Entry, Origin, Surroundings, absolute, near_key, with_origin};
 use ptystream_common::params::{
     DataParams, PIPELINE, ParamDecl, ParamFault, ParamType, declarations, flatten, nearest,
@@ -44,6 +45,11 @@ pub(super) struct Layers {
     pub notes: Vec<String>,
     /// All faults so far.
     pub errors: Vec<ConfigError>,
+    /// Keys whose values are paths of files that are read.
+    pub inputs: Vec<String>,
+    /// Keys in whose values placeholders count.
+    pub filled: Vec<String>,
+    filling: Filling,
 }
 
 impl Layers {
@@ -69,6 +75,12 @@ impl Layers {
                 file_origin = Origin::File(given.clone());
             }
         }
+        if let Some(given) = &args.from {
+            let path = absolute(&around.folder, given);
+            let tree = file::read_recorded(&path).map_err(|e| rename(e, given))?;
+            blocks = file::blocks(given, tree, None, &mut errors);
+            file_origin = Origin::File(given.clone());
+        }
         let mut assignments = match args.env {
             true => assign::from_env(&around.variables, &mut errors),
             false => Vec::new(),
@@ -90,6 +102,9 @@ impl Layers {
             base,
             entries: Vec::new(),
             errors,
+            inputs: Vec::new(),
+            filled: Vec::new(),
+            filling: Filling { scan: args.number, tag: args.tag.clone(), label: None },
         };
         layers.refuse_other_blocks();
         Ok(layers)
@@ -163,6 +178,9 @@ impl Layers {
         }
         self.imply_dfile(&mut givens);
         self.imply_save(&mut givens);
+        let label = givens.iter().rev().find(|g| g.key == "label").and_then(|g| g.value.as_str());
+        // A label that cannot be filled in is reported where it is settled.
+        self.filling.label = label.and_then(|text| self.filling.fill(text).ok());
         self.settle("data", &decls, givens)
     }
 
@@ -278,8 +296,11 @@ impl Layers {
                 resolved.given.push(decl.name.to_owned());
             }
             let key = format!("{block}.{}", decl.name);
-            match value {
+            match value.and_then(|value| self.fill(decl, &key, value, &origin)) {
                 Ok(value) => {
+                    if decl.takes(ParamType::InputPath) {
+                        self.inputs.push(key.clone());
+                    }
                     let value = self.rooted(decl, value, &origin);
                     resolved.tree.set_at(decl.name, value.clone());
                     self.entries.push(Entry { key, value, origin });
@@ -291,6 +312,30 @@ impl Layers {
             }
         }
         resolved
+    }
+
+    /// Fills placeholders in, where the user has given a path or a label.
+    fn fill(
+        &mut self,
+        decl: &ParamDecl,
+        key: &str,
+        value: Value,
+        origin: &Origin,
+    ) -> Result<Value, ParamFault> {
+        let path = decl.takes(ParamType::InputPath) || decl.takes(ParamType::OutputPath);
+        let counts = (path || ["label", "experimentID"].contains(&decl.name))
+            && !matches!(origin, Origin::Default | Origin::Derived(_) | Origin::Folder(_));
+        if !counts {
+            return Ok(value);
+        }
+        self.filled.push(key.to_owned());
+        match value {
+            Value::Str(text) => match self.filling.fill(&text) {
+                Ok(text) => Ok(Value::Str(text)),
+                Err(text) => Err(ParamFault { key: decl.name.to_owned(), text }),
+            },
+            other => Ok(other),
+        }
     }
 
     /// Makes input paths of flags and environment absolute: they refer to the working folder.

@@ -14,6 +14,7 @@ mod assign;
 mod error;
 mod file;
 mod layers;
+mod placeholders;
 
 pub use error::{ConfigError, ConfigErrors};
 
@@ -76,6 +77,12 @@ pub struct ConfigArgs {
     pub live_default: bool,
     /// Which of a ptypy file's scans.
     pub scan: Option<String>,
+    /// A finished file, in the place of a configuration: as it was prepared.
+    pub from: Option<PathBuf>,
+    /// What `{scan}` stands for.
+    pub number: Option<u64>,
+    /// What `{tag}` stands for.
+    pub tag: Option<String>,
 }
 
 /// The process's surroundings, as far as a configuration depends on them.
@@ -111,6 +118,10 @@ pub struct Config {
     pub entries: Vec<Entry>,
     /// What a user should know: ignored blocks, values that follow from others.
     pub notes: Vec<String>,
+    /// Keys whose values are paths of files that are read.
+    inputs: Vec<String>,
+    /// Keys in whose values placeholders count.
+    filled: Vec<String>,
 }
 
 impl Config {
@@ -126,6 +137,34 @@ impl Config {
     /// Returns who gave a value; `key` has its block in front.
     pub fn origin(&self, key: &str) -> Option<&Origin> {
         self.entries.iter().find(|e| e.key == key).map(|e| &e.origin)
+    }
+
+    /// Writes what was given as TOML, for the file that is made of it: input paths are absolute, so
+    /// that it means the same everywhere.
+    pub fn given(&self) -> String {
+        let mut text = String::new();
+        for block in ["data", "pipeline"] {
+            let prefix = format!("{block}.");
+            text.push_str(&format!("[{block}]\n"));
+            for entry in self.entries.iter().filter(|e| e.origin.is_given()) {
+                let Some(key) = entry.key.strip_prefix(&prefix) else { continue };
+                let value = match &entry.value {
+                    Value::Str(path) if self.inputs.contains(&entry.key) => {
+                        Value::Str(absolute(&self.data.base, Path::new(path)).display().to_string())
+                    }
+                    other => other.clone(),
+                };
+                // Braces have been filled in; those that are left are meant.
+                let value = match value {
+                    Value::Str(text) if self.filled.contains(&entry.key) => {
+                        Value::Str(text.replace('{', "{{").replace('}', "}}"))
+                    }
+                    other => other,
+                };
+                text.push_str(&format!("{key} = {}\n", in_toml(&value)));
+            }
+        }
+        text
     }
 
     /// Writes the effective tree as TOML, with each value's origin in a comment.
@@ -225,7 +264,15 @@ pub fn load_in(
         (Some(data), Some(pipeline), true) => {
             layers.note_theory(&data);
             let scan = layers.scan.or_else(|| args.scan.clone());
-            Ok(Config { data, pipeline, scan, entries: layers.entries, notes: layers.notes })
+            Ok(Config {
+                data,
+                pipeline,
+                scan,
+                entries: layers.entries,
+                notes: layers.notes,
+                inputs: layers.inputs,
+                filled: layers.filled,
+            })
         }
         _ => Err(ConfigErrors(layers.errors)),
     }

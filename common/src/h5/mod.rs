@@ -2,13 +2,17 @@
 //!
 //! | module | what it holds |
 //! |---|---|
+//! | [`survey`] | what is in a file of which nothing is known |
 //! | [`read`] | typed reads, raw chunks, attributes of files that others wrote |
 //! | [`mod@write`] | files, texts, attributes and small arrays as h5py writes them; copies |
 //! | [`raw`] | the C calls that the safe crate does not offer |
 
 pub mod raw;
 pub mod read;
+pub mod survey;
 pub mod write;
+
+pub use hdf5::Group;
 
 /// Returns the version of the HDF5 library, such as `1.14.6`.
 pub fn library_version() -> String {

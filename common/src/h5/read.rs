@@ -75,6 +75,34 @@ impl H5File {
         self.dataset_at_depth(key, 0)
     }
 
+    /// Returns the keys that `key` stands for: itself, or, where its last name has a `*`, those of the
+    /// group whose names match, in the order of the numbers in them.
+    ///
+    /// # Errors
+    /// [`ReadError::Key`] with the nearest keys if there is none.
+    pub fn matching(&self, key: &str) -> Result<Vec<String>, ReadError> {
+        let (place, name) = key.rsplit_once('/').unwrap_or(("", key));
+        let Some((before, after)) = name.split_once('*') else { return Ok(vec![key.to_owned()]) };
+        let group = self.file.group(if place.is_empty() { "/" } else { place });
+        // A name whose target is missing counts too: opening it says so.
+        let names = group.and_then(|group| group.member_names()).unwrap_or_default();
+        let mut found: Vec<String> = names
+            .into_iter()
+            .filter(|n| n.len() >= before.len() + after.len())
+            .filter(|n| n.starts_with(before) && n.ends_with(after))
+            .collect();
+        found.sort_by_cached_key(|name| {
+            let digits: String = name.chars().filter(char::is_ascii_digit).collect();
+            (digits.parse::<u64>().ok(), name.clone())
+        });
+        if found.is_empty() {
+            let near = keys::nearest(&self.file, key);
+            return Err(ReadError::Key { path: self.path.clone(), key: key.to_owned(), near });
+        }
+        let slash = if place.is_empty() { "" } else { "/" };
+        Ok(found.into_iter().map(|name| format!("{place}{slash}{name}")).collect())
+    }
+
     fn dataset_at_depth(&self, key: &str, depth: usize) -> Result<H5Dataset, ReadError> {
         let (path, name) = (self.path.clone(), key.to_owned());
         let Ok(dataset) = self.file.dataset(key) else {

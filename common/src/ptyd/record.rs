@@ -9,6 +9,7 @@
 //! | `chunks/first`, `chunks/count`, `chunks/rows` | int64 | indices that chunk N covers, and its rows |
 //! | `filters` | texts | filters of data and weights |
 //! | `report` | text, JSON | what the sink said at the end |
+//! | `config` | text, TOML | what was given to prepare it: `ptystream run --from` goes by it |
 //! | `checksums/data`, `checksums/weights` | uint32 | see [`crate::ptyd::sums`]; only in finished files, and only with `pipeline.checksums` |
 //!
 //! A part has no groups, since readers take every member of a chunk for a dataset: there the
@@ -93,6 +94,8 @@ pub struct Record {
     pub filters: Vec<String>,
     /// What the sink said at the end; empty before.
     pub report: String,
+    /// The configuration as TOML; empty where it is not known.
+    pub config: String,
 }
 
 /// What a part tells of itself.
@@ -157,6 +160,7 @@ impl Record {
         integers(&chunks, "count", self.chunks.iter().map(|c| c.count))?;
         integers(&chunks, "rows", self.chunks.iter().map(|c| c.rows))?;
         write::write_texts(&group, "filters", &self.filters)?;
+        write::write_text(&group, "config", &self.config)?;
         write::write_text(&group, "report", &self.report).map(|_| ())
     }
 
@@ -205,6 +209,10 @@ impl Record {
                 .collect(),
             filters: write::read_texts(&group.dataset("filters").ok()?).ok()?,
             report: write::read_text(&group.dataset("report").ok()?).ok()?,
+            config: group
+                .dataset("config")
+                .and_then(|text| write::read_text(&text))
+                .unwrap_or_default(),
         })
     }
 }
@@ -252,6 +260,7 @@ mod tests {
             chunks: vec![ChunkSpan { first: 0, count: 7, rows: 5 }],
             filters: vec![],
             report: String::new(),
+            config: "[data]\n".into(),
         };
         record.write(&file).unwrap();
         assert_eq!(Record::read(&file), Some(record));

@@ -121,6 +121,7 @@ fn announce() -> Announce {
         },
         warnings: vec!["energy is ptypy's default".into()],
         origins: vec![("energy".into(), "7.2".into(), "default".into())],
+        config: String::new(),
     }
 }
 

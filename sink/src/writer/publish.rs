@@ -251,6 +251,7 @@ impl Publisher {
                 format!("weights: {}", describe(&form.weights_filters)),
             ],
             report: ending.report.to_owned(),
+            config: run.announce.config.clone(),
         }
     }
 

@@ -78,6 +78,7 @@ impl Scan {
             pipeline: pipeline(),
             warnings: vec![],
             origins: vec![],
+            config: String::new(),
         };
         Self { announce, data, weights, positions }
     }

@@ -1,7 +1,7 @@
 //! What belongs to the frames: masks, dark and flat, recorded geometry.
 
 use super::super::keys::Keys;
-use super::frames::Frames;
+use super::stack::Stack;
 use ptystream_common::dtype::Dtype;
 use ptystream_common::error::chain;
 use ptystream_common::frame::Array;
@@ -15,7 +15,7 @@ use ptystream_common::source::SourceError;
 pub(super) fn ensure_frame_shaped(
     dataset: &H5Dataset,
     parameter: &str,
-    frames: &Frames,
+    frames: &Stack,
 ) -> Result<(), SourceError> {
     let frame = frames.form().shape;
     let shape = dataset.shape();
@@ -23,7 +23,7 @@ pub(super) fn ensure_frame_shaped(
         return Ok(());
     }
     let also = if parameter == "data.mask.key" {
-        format!(" or all frames' {:?}", frames.dataset().shape())
+        format!(" or all frames' {:?}", frames.shape())
     } else {
         String::new()
     };

@@ -96,12 +96,13 @@ impl Frames {
         self.lead.iter().product()
     }
 
-    /// Reads a frame, as it is stored where a worker can decode it.
+    /// Reads a frame, as it is stored where a worker can decode it; `index` is what it is in the scan,
+    /// `nth` in the dataset.
     ///
     /// # Errors
     /// [`SourceError::Frame`].
-    pub fn load(&mut self, index: Index) -> Result<RawFrame, SourceError> {
-        let at = self.place(index)?;
+    pub fn load(&mut self, nth: u64, index: Index) -> Result<RawFrame, SourceError> {
+        let at = self.place(nth, index)?;
         if let Way::Chunks { filters } = &self.way {
             let start = [&at[..], &[0, 0]].concat();
             let chunk = self.dataset.read_chunk(&start).map_err(|e| self.fail(index, &e))?;
@@ -124,7 +125,7 @@ impl Frames {
                 return Ok(RawFrame { form: self.form, encoding, payload: bytes });
             }
         }
-        let payload = self.pixels(index, &at)?;
+        let payload = self.pixels(nth, index, &at)?;
         Ok(RawFrame { form: self.form, encoding: Encoding::Raw, payload })
     }
 
@@ -132,9 +133,9 @@ impl Frames {
     ///
     /// # Errors
     /// [`SourceError::Frame`].
-    pub fn decoded(&mut self, index: Index) -> Result<Array, SourceError> {
-        let at = self.place(index)?;
-        let data = self.pixels(index, &at)?;
+    pub fn decoded(&mut self, nth: u64, index: Index) -> Result<Array, SourceError> {
+        let at = self.place(nth, index)?;
+        let data = self.pixels(nth, index, &at)?;
         Ok(Array { dtype: self.form.dtype, shape: self.form.shape.to_vec(), data })
     }
 
@@ -143,9 +144,9 @@ impl Frames {
     }
 
     /// Returns the place of a frame along the leading axes.
-    fn place(&self, index: Index) -> Result<Vec<usize>, SourceError> {
+    fn place(&self, nth: u64, index: Index) -> Result<Vec<usize>, SourceError> {
         let n = self.len();
-        let at = usize::try_from(index.0).ok().filter(|&i| i < n).ok_or_else(|| {
+        let at = usize::try_from(nth).ok().filter(|&i| i < n).ok_or_else(|| {
             let text = format!(
                 "'{}' in '{}' holds only {n} frames; set data.num_frames={n}",
                 self.dataset.key(),
@@ -159,12 +160,12 @@ impl Frames {
         })
     }
 
-    fn pixels(&mut self, index: Index, at: &[usize]) -> Result<Bytes, SourceError> {
+    fn pixels(&mut self, nth: u64, index: Index, at: &[usize]) -> Result<Bytes, SourceError> {
         let bytes = self.form.bytes();
         let block = match &self.way {
             Way::Plain { file, path, offset } => {
                 let mut data = vec![0; bytes];
-                file.read_exact_at(&mut data, offset + index.0 * bytes as u64).map_err(|e| {
+                file.read_exact_at(&mut data, offset + nth * bytes as u64).map_err(|e| {
                     SourceError::Frame {
                         index,
                         text: format!(

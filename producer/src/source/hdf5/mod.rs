@@ -21,10 +21,10 @@
 mod belongings;
 mod frames;
 mod positions;
+mod stack;
 
 use super::keys::{Keys, wrong};
 use super::stamp::stamp;
-use frames::Frames;
 use ptystream_common::error::chain;
 use ptystream_common::frame::{Array, FrameForm, Loaded};
 use ptystream_common::h5::read::{H5Dataset, H5File};
@@ -33,6 +33,7 @@ use ptystream_common::params::{ParamDecl, ParamDefault, ParamType};
 use ptystream_common::source::{
     Check, Common, Recorded, Source, SourceError, SourceKind, SourceSpec,
 };
+use stack::Stack;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -68,7 +69,8 @@ static PARAMS: &[ParamDecl] = &[
     .limits(Some(1.0), None)
     .level(1),
     file("intensities.file", "HDF5 file with the frames."),
-    key("intensities.key", "Dataset of the frames, (n, rows, cols) or (slow, fast, rows, cols)."),
+    key("intensities.key", "Dataset of the frames, (n, rows, cols) or (slow, fast, rows, cols).")
+        .doc("A `*` in its last name stands for several datasets (n, rows, cols) that follow each other in the order of their numbers, such as `entry/data/data_*` of a detector's master file."),
     file("positions.file", "HDF5 file with the positions; None: intensities.file."),
     key("positions.slow_key", "Dataset of the positions along the slow axis (y)."),
     key("positions.fast_key", "Dataset of the positions along the fast axis (x)."),
@@ -134,12 +136,18 @@ struct Files {
 impl Files {
     /// Opens the dataset that `<group>.file` and `<group>.<name>` give; `None` if no key is given.
     fn dataset(&mut self, group: &str, name: &str) -> Result<Option<H5Dataset>, SourceError> {
+        Ok(self.datasets(group, name)?.into_iter().next())
+    }
+
+    /// Opens the datasets that `<group>.file` and `<group>.<name>` give: several where the key has a
+    /// `*` in its last name, none if no key is given.
+    fn datasets(&mut self, group: &str, name: &str) -> Result<Vec<H5Dataset>, SourceError> {
         let (file_name, key_name) = (format!("{group}.file"), format!("{group}.{name}"));
         let keys = Keys(&self.spec);
         let Some(key) = keys.text(&key_name)? else {
             return match keys.text(&file_name)? {
                 Some(_) => Err(wrong(&key_name, format!("is needed with data.{file_name}"))),
-                None => Ok(None),
+                None => Ok(Vec::new()),
             };
         };
         let path = match keys.input_path(&file_name)? {
@@ -158,16 +166,17 @@ impl Files {
                 opened
             }
         };
-        file.dataset(key).map(Some).map_err(fail)
+        let keys = file.matching(key).map_err(fail)?;
+        keys.iter().map(|key| file.dataset(key).map_err(fail)).collect()
     }
 }
 
 /// Frames and positions in HDF5 files.
 pub struct Hdf5Source {
     files: Files,
-    frames: Frames,
+    frames: Stack,
     /// A mask of the shape of all frames.
-    masks: Option<Frames>,
+    masks: Option<Stack>,
     invert: bool,
     warnings: Vec<String>,
 }
@@ -180,13 +189,14 @@ impl Hdf5Source {
     /// key for what is not there or of the wrong shape.
     pub fn open(spec: &SourceSpec) -> Result<Self, SourceError> {
         let mut files = Files { spec: spec.clone(), open: HashMap::new() };
-        let dataset = files
-            .dataset("intensities", "key")?
-            .ok_or_else(|| wrong("intensities.key", "is needed: the dataset of the frames"))?;
-        let frames = Frames::open(dataset, "data.intensities.key")?;
+        let datasets = files.datasets("intensities", "key")?;
+        if datasets.is_empty() {
+            return Err(wrong("intensities.key", "is needed: the dataset of the frames"));
+        }
+        let frames = Stack::open(datasets, "data.intensities.key")?;
         let masks = match files.dataset("mask", "key")? {
-            Some(mask) if mask.shape() == frames.dataset().shape() => {
-                Some(Frames::open(mask, "data.mask.key")?)
+            Some(mask) if mask.shape() == frames.shape() => {
+                Some(Stack::open(vec![mask], "data.mask.key")?)
             }
             Some(mask) => {
                 belongings::ensure_frame_shaped(&mask, "data.mask.key", &frames)?;
@@ -307,9 +317,9 @@ impl Source for Hdf5Source {
 
     fn identity(&mut self) -> Result<Vec<(String, String)>, SourceError> {
         let form = self.frames.form();
-        let shape = self.frames.dataset().shape();
+        let shape = self.frames.shape();
         let mut all = vec![("frames".to_owned(), format!("{} {shape:?}", form.dtype))];
-        let mut paths: BTreeSet<PathBuf> = self.frames.dataset().files().into_iter().collect();
+        let mut paths: BTreeSet<PathBuf> = self.frames.files().into_iter().collect();
         let groups = [
             ("positions", "slow_key"),
             ("positions", "fast_key"),

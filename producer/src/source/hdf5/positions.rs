@@ -1,7 +1,7 @@
 //! Positions out of two datasets.
 
 use super::super::keys::{Keys, wrong};
-use super::frames::Frames;
+use super::stack::Stack;
 use ptystream_common::dtype::Dtype;
 use ptystream_common::error::chain;
 use ptystream_common::frame::Array;
@@ -24,13 +24,13 @@ pub(super) fn load(
     keys: Keys<'_>,
     slow: &H5Dataset,
     fast: &H5Dataset,
-    frames: &Frames,
+    frames: &Stack,
 ) -> Result<Array, SourceError> {
     let axes = [axis(keys, "slow", slow)?, axis(keys, "fast", fast)?];
     let single = axes.iter().all(|a| a.single);
     let frame_count = frames.len();
     let wanted = keys.count("num_frames")?;
-    let points = join(&axes, frames.lead());
+    let points = join(&axes, &frames.lead());
     let names = || {
         format!("positions '{}' and '{}' of '{}'", slow.key(), fast.key(), slow.path().display())
     };
@@ -39,7 +39,7 @@ pub(super) fn load(
     let mut points = points.ok_or_else(|| {
         SourceError::input(format!(
             "{} have shapes {:?} and {:?}, which do not fit the {frame_count} frames of {} ({:?}); they must be as its leading axes, a list of as many points, or two 1-D axes to mesh",
-            names(), axes[0].shape, axes[1].shape, data(), frames.dataset().shape()
+            names(), axes[0].shape, axes[1].shape, data(), frames.shape()
         ))
     })?;
     let both = points.len().min(frame_count);
