@@ -114,6 +114,7 @@ fn frames_that_are_split_over_files_follow_each_other() {
 }
 
 #[test]
+#[allow(clippy::print_stdout, reason = "what was skipped is counted by `make test`")]
 fn the_real_scan_is_understood_and_equals_ptypys() {
     let desk = Desk::new();
     if !Path::new(PETRA).is_file() {
