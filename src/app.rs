@@ -109,6 +109,16 @@ fn dispatch(command: Command, registry: &Registry, shutdown: &Shutdown) -> Resul
                 .map_err(|e| Failure::new(Kind::Config, e.to_string()))?;
             print(&text)
         }
+        Command::Preset(args) => {
+            let names = || config::presets::ALL.iter().map(|(name, _)| *name).collect::<Vec<_>>();
+            match args.name.as_deref() {
+                None => print(&names().join("\n")),
+                Some(name) => {
+                    let text = config::presets::text(name);
+                    print(text.map_err(|text| Failure::new(Kind::Config, text))?)
+                }
+            }
+        }
         Command::Config(args) => print(&load(&args.scan, registry)?.show()),
         Command::Check(args) => {
             let config = load(&args.scan, registry)?;
@@ -257,6 +267,7 @@ fn load(args: &ScanArgs, registry: &Registry) -> Result<Config, Failure> {
         set,
         env: true,
         scan: args.name.clone(),
+        preset: args.preset.clone(),
         from: args.from.clone(),
         number,
         tag: args.tag.clone(),

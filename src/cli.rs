@@ -72,6 +72,8 @@ pub enum Command {
     Init(InitArgs),
     /// Show the parameters that can be set
     Params(ParamsArgs),
+    /// Print a preset, to be copied and changed, or the names of all
+    Preset(PresetArgs),
     /// Show the effective configuration of a scan and where each value comes from
     Config(ConfigCmdArgs),
     /// Look whether a scan is plausible; exit code 1 if something is not
@@ -93,11 +95,15 @@ pub enum Command {
 pub struct ScanArgs {
     /// A configuration (.toml, .json, .yaml; a ptypy parameter file as it is), or a folder in the
     /// layout of ptypy's numpy tutorial
-    #[arg(required_unless_present = "from")]
+    #[arg(required_unless_present_any = ["from", "preset"])]
     pub scan: Option<PathBuf>,
     /// Prepare anew what a finished .ptyd was made of, in the place of a configuration
     #[arg(long, value_name = "FILE", conflicts_with_all = ["scan", "name"])]
     pub from: Option<PathBuf>,
+    /// A preset below the configuration: cxi, diamond-nexus, nanomax-contrast, dectris-master, or a
+    /// file of your own
+    #[arg(long, value_name = "NAME")]
+    pub preset: Option<String>,
     /// Number of the scan, which {scan} and {scan:06} in paths and labels stand for; `run` takes
     /// several, such as 100-140, one after the other
     #[arg(long = "scan", value_name = "N[-M]", id = "numbers", value_parser = numbers)]
@@ -284,6 +290,13 @@ pub struct ParamsArgs {
     /// Print a JSON schema instead, for editors
     #[arg(long)]
     pub schema: bool,
+}
+
+/// `ptystream preset`
+#[derive(Args, Debug)]
+pub struct PresetArgs {
+    /// Which one; none: lists them
+    pub name: Option<String>,
 }
 
 /// `ptystream config`

@@ -485,3 +485,30 @@ fn the_effective_tree_shows_origins_and_loads_again() {
     assert_eq!(again.data, config.data);
     assert_eq!(again.pipeline, config.pipeline);
 }
+
+#[test]
+fn presets_are_known_and_lie_below_everything_else() {
+    let desk = Desk::new();
+    let builtin = ptystream_producer::source::builtin();
+    let load = |args: &ConfigArgs| load_in(args, &builtin, &desk.around());
+    for (name, text) in ptystream::config::presets::ALL {
+        let file = desk.write(
+            "c.toml",
+            &format!("preset = '{name}'\n[data]\nintensities.file = 'a.h5'\nshape = 64\n"),
+        );
+        let config = load(&ConfigArgs { file: Some(file), ..sets(&[]) }).expect(name);
+        assert_eq!(config.data.name, "hdf5");
+        let origin = config.origin("data.intensities.key").expect("a key").to_string();
+        assert_eq!(origin, format!("preset {name}"), "{text}");
+        assert_eq!(config.data.shape, Some([64, 64]), "the file has the better of the preset");
+    }
+    let args = ConfigArgs { preset: Some("cxl".into()), ..sets(&[]) };
+    let error = load(&args).expect_err("no such preset").to_string();
+    assert!(error.contains("did you mean 'cxi'?"), "{error}");
+    let own = desk.write("own.toml", "[data]\nname = 'moonflower'\nnum_frames = 7\n");
+    let args = ConfigArgs { preset: Some(own.display().to_string()), ..sets(&[]) };
+    assert_eq!(load(&args).expect("a file is a preset too").data.num_frames, Some(7));
+    let ring = desk.write("ring.toml", "preset = 'cxi'\n[data]\nname = 'moonflower'\n");
+    let args = ConfigArgs { preset: Some(ring.display().to_string()), ..sets(&[]) };
+    assert!(load(&args).expect_err("a ring").to_string().contains("names a preset itself"));
+}

@@ -143,6 +143,14 @@ pub struct Recorded {
     pub distance: Option<(f64, String)>,
     /// Metres (y, x), and where it was found.
     pub psize: Option<([f64; 2], String)>,
+    /// Region of interest that counts where none is given, `[rows, cols]`.
+    pub shape: Option<[usize; 2]>,
+    /// Optical axis (row, column) in raw pixels that counts where none is given, and where it was found.
+    pub center: Option<([f64; 2], String)>,
+    /// Label of the scan that counts where none is given.
+    pub label: Option<String>,
+    /// Whether the energy, given or recorded, is that of electrons.
+    pub electrons: bool,
 }
 
 /// Raw frames and positions of one scan.

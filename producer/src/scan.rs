@@ -15,7 +15,7 @@ use ptystream_common::dtype::Dtype;
 use ptystream_common::error::Failure;
 use ptystream_common::form::{default_batch, prepared_form};
 use ptystream_common::frame::{Array, FrameForm};
-use ptystream_common::geometry::{Geometry, needs_auto_center};
+use ptystream_common::geometry::{Center, Geometry, needs_auto_center};
 use ptystream_common::message::{
     Announce, ArrayHead, Body, Message, PreparePlan, PreparedForm, Stamp, WeightsFrom,
 };
@@ -27,6 +27,14 @@ use std::time::Duration;
 
 /// Raised when the same input and parameters give other bytes than before.
 const KERNEL_VERSION: u32 = 1;
+
+/// Twice the rest energy of an electron, keV.
+const PAIR_KEV: f64 = 2.0 * 510.998_95;
+
+/// Returns the energy of photons that have the wavelength of electrons of `kev`.
+fn photon_energy(kev: f64) -> f64 {
+    (kev * (kev + PAIR_KEV)).sqrt()
+}
 
 /// Frames of a chunk where the user says nothing and memory allows.
 const FRAMES_PER_CHUNK: u64 = 40;
@@ -182,9 +190,28 @@ impl Scan {
             load_common,
             workers_read,
         };
+        let without_effect = registry
+            .find(&data.name)
+            .map_or(&[][..], |kind| kind.params)
+            .iter()
+            .chain(ptystream_common::params::DATA)
+            .filter(|d| !d.affects_bytes)
+            .map(|d| d.name)
+            .collect();
+        let recorded = source.recorded()?;
+        let mut data = data.clone();
+        if let Some(shape) = recorded.shape.filter(|_| !data.is_given("shape")) {
+            data.shape = Some(shape);
+        }
+        if let Some((center, _)) = recorded.center.as_ref().filter(|_| !data.is_given("center")) {
+            data.center = Center::At(*center);
+        }
+        if !data.is_given("label") {
+            data.label = recorded.label.clone().or(data.label);
+        }
         let mut scan = Self {
             identity: source.identity()?,
-            recorded: source.recorded()?,
+            recorded,
             source: None,
             retention: None,
             plan,
@@ -192,20 +219,13 @@ impl Scan {
             num_frames,
             warnings,
             config: String::new(),
-            data: data.clone(),
+            data,
             pipeline: pipeline.clone(),
             positions,
             positions_with_frames,
             live,
             weight: weight_form,
-            without_effect: registry
-                .find(&data.name)
-                .map_or(&[][..], |kind| kind.params)
-                .iter()
-                .chain(ptystream_common::params::DATA)
-                .filter(|d| !d.affects_bytes)
-                .map(|d| d.name)
-                .collect(),
+            without_effect,
         };
         scan.warnings.extend(source.warnings());
         scan.source = Some(source);
@@ -343,6 +363,8 @@ impl Scan {
             value
         };
         let energy = scalar("energy", self.data.energy, self.recorded.energy.as_ref());
+        // ptypy reckons with the energy of photons of the same wavelength.
+        let energy = energy.map(|e| if self.recorded.electrons { photon_energy(e) } else { e });
         let distance = scalar("distance", self.data.distance, self.recorded.distance.as_ref());
         let (psize, from) = match &self.recorded.psize {
             Some((value, from)) if !given("psize") => (Some(*value), from.clone()),
@@ -355,6 +377,10 @@ impl Scan {
         let psize_text = psize.map_or("None".into(), |[y, x]| format!("({y}, {x})"));
         origins.push(("psize".into(), psize_text, from));
         let center_from = if self.data.is_given("center") { "configuration" } else { "default" };
+        let center_from = match &self.recorded.center {
+            Some((_, from)) if !self.data.is_given("center") => from,
+            _ => center_from,
+        };
         let center_from = match needs_auto_center(self.data.center, self.data.auto_center) {
             true => "measured over the first chunk",
             false => center_from,

@@ -51,6 +51,12 @@ pub enum ConfigError {
         #[source]
         source: Option<std::io::Error>,
     },
+    /// A preset that cannot be used.
+    #[error("preset: {text}")]
+    Preset {
+        /// What was wrong, and the cure.
+        text: String,
+    },
     /// A `--set` that is no assignment.
     #[error("--set {given}: {text}")]
     Assignment {

@@ -15,6 +15,8 @@ pub(super) struct FileBlocks {
     pub data: Value,
     /// The `[pipeline]` block.
     pub pipeline: Value,
+    /// The preset below the blocks.
+    pub preset: Option<String>,
     /// The chosen scan of a ptypy file.
     pub scan: Option<String>,
     /// What was ignored.
@@ -23,7 +25,7 @@ pub(super) struct FileBlocks {
 
 impl Default for FileBlocks {
     fn default() -> Self {
-        Self { data: map(), pipeline: map(), scan: None, notes: Vec::new() }
+        Self { data: map(), pipeline: map(), preset: None, scan: None, notes: Vec::new() }
     }
 }
 
@@ -67,8 +69,13 @@ pub(super) fn read_recorded(file: &Path) -> Result<Value, ConfigError> {
     let text = recorded.ok_or_else(|| {
         fault("holds no configuration: another program wrote it, or an older ptystream".to_owned())
     })?;
+    toml_tree(&text).map_err(fault)
+}
+
+/// Reads TOML into a tree.
+pub(super) fn toml_tree(text: &str) -> Result<Value, String> {
     let table: toml::Table =
-        text.parse().map_err(|e: toml::de::Error| fault(format!("not TOML: {}", e.message())))?;
+        text.parse().map_err(|e: toml::de::Error| format!("not TOML: {}", e.message()))?;
     Ok(from_toml(toml::Value::Table(table)))
 }
 
@@ -84,7 +91,7 @@ pub(super) fn blocks(
     let of_ptypy = entries.iter().any(|(key, _)| key == "scans");
     let mut ignored = Vec::new();
     for (key, value) in entries {
-        let near = nearest(&key, ["data", "pipeline", "scans"]);
+        let near = nearest(&key, ["data", "pipeline", "preset", "scans"]);
         match (key.as_str(), of_ptypy) {
             ("scans", _) => match pick_scan(value, scan) {
                 Ok((name, data)) => {
@@ -100,6 +107,10 @@ pub(super) fn blocks(
                 Err(text) => {
                     errors.push(ConfigError::File { file: file.to_owned(), text, source: None })
                 }
+            },
+            ("preset", _) => match value {
+                Value::Str(name) => out.preset = Some(name),
+                other => errors.push(ConfigError::Preset { text: format!("{other} is no name") }),
             },
             ("pipeline", _) => out.pipeline = value,
             ("data", false) => out.data = value,

@@ -4,6 +4,7 @@ use super::assign::{self, Assignment};
 use super::error::{ConfigError, ConfigErrors};
 use super::file::{self, FileBlocks};
 use super::placeholders::Filling;
+use super::presets;
 use super::{ConfigArgs, Entry, Origin, Surroundings, absolute, near_key, with_origin};
 use ptystream_common::params::{
     DataParams, PIPELINE, ParamDecl, ParamFault, ParamType, declarations, flatten, nearest,
@@ -29,6 +30,8 @@ pub(super) struct Resolved {
 
 /// Everything that was given, and what came out so far.
 pub(super) struct Layers {
+    preset: FileBlocks,
+    preset_origin: Origin,
     blocks: FileBlocks,
     file_origin: Origin,
     assignments: Vec<Assignment>,
@@ -81,6 +84,17 @@ impl Layers {
             blocks = file::blocks(given, tree, None, &mut errors);
             file_origin = Origin::File(given.clone());
         }
+        let mut preset = FileBlocks::default();
+        let mut preset_origin = Origin::Default;
+        // That of the command line goes by the working folder, as all paths there do.
+        let named = args.preset.as_ref().map(|name| (name, &around.folder));
+        if let Some((name, base)) = named.or(blocks.preset.as_ref().map(|name| (name, &base))) {
+            match presets::blocks(name, base, &mut errors) {
+                Ok(found) => preset = found,
+                Err(error) => errors.push(error),
+            }
+            preset_origin = Origin::Preset(name.clone());
+        }
         let mut assignments = match args.env {
             true => assign::from_env(&around.variables, &mut errors),
             false => Vec::new(),
@@ -94,6 +108,8 @@ impl Layers {
         let mut layers = Self {
             scan: blocks.scan.take(),
             notes: std::mem::take(&mut blocks.notes),
+            preset,
+            preset_origin,
             blocks,
             file_origin,
             assignments,
@@ -130,7 +146,10 @@ impl Layers {
         let (value, origin) = match (assigned, self.blocks.data.get("name")) {
             (Some(a), _) => (a.value.clone(), a.origin.clone()),
             (None, Some(value)) => (value.clone(), self.file_origin.clone()),
-            (None, None) => (Value::None, Origin::Default),
+            (None, None) => match self.preset.data.get("name") {
+                Some(value) => (value.clone(), self.preset_origin.clone()),
+                None => (Value::None, Origin::Default),
+            },
         };
         let known = || registry.iter().map(|k| k.name).collect::<Vec<_>>().join(", ");
         let name = match &value {
@@ -162,8 +181,8 @@ impl Layers {
             let takes = |k: &&SourceKind| k.params.iter().any(|d| is_in(d.name, name));
             registry.iter().filter(is_other).find(takes).map(|k| k.name.to_owned())
         };
-        let block = self.blocks.data.clone();
-        let mut givens = self.collect("data", &block, &decls, |key, origin| {
+        let block = [self.preset.data.clone(), self.blocks.data.clone()];
+        let mut givens = self.collect("data", block, &decls, |key, origin| {
             let elsewhere = of_sources(key);
             if kind.is_none() && elsewhere.is_some() {
                 return None;
@@ -186,8 +205,8 @@ impl Layers {
 
     /// Resolves the `[pipeline]` block.
     pub fn resolve_pipeline(&mut self, live_default: bool) -> Resolved {
-        let block = self.blocks.pipeline.clone();
-        let mut givens = self.collect("pipeline", &block, PIPELINE, |key, origin| {
+        let block = [self.preset.pipeline.clone(), self.blocks.pipeline.clone()];
+        let mut givens = self.collect("pipeline", block, PIPELINE, |key, origin| {
             let key = format!("pipeline.{key}");
             Some(ConfigError::Unknown { near: near_key(&key, &[]), key, origin, elsewhere: None })
         });
@@ -203,16 +222,19 @@ impl Layers {
         self.settle("pipeline", PIPELINE, givens)
     }
 
-    /// Flattens file and assignments of one block, lowest layer first.
+    /// Flattens preset, file and assignments of one block, lowest layer first.
     fn collect(
         &mut self,
         block: &str,
-        of_file: &Value,
+        [of_preset, of_file]: [Value; 2],
         decls: &[ParamDecl],
         unknown: impl Fn(&str, Origin) -> Option<ConfigError>,
     ) -> Vec<Given> {
         let prefix = format!("{block}.");
-        let mut layers = vec![(of_file.clone(), None, self.file_origin.clone())];
+        let mut layers = vec![
+            (of_preset, None, self.preset_origin.clone()),
+            (of_file, None, self.file_origin.clone()),
+        ];
         for a in &self.assignments {
             let Some(key) = a.key.strip_prefix(&prefix) else { continue };
             let lower = key.to_lowercase();

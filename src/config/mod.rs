@@ -3,6 +3,7 @@
 //! | layer, lowest first | from |
 //! |---|---|
 //! | defaults | the declarations in [`ptystream_common::params`] and of the chosen source |
+//! | preset | `preset = "cxi"` in the file, or `--preset` |
 //! | file | TOML, JSON or YAML with `[data]` and `[pipeline]`; a ptypy parameter file; a folder |
 //! | environment | `PTYSTREAM_DATA__REBIN=2` |
 //! | flags | `--set data.rebin=2` |
@@ -15,6 +16,7 @@ mod error;
 mod file;
 mod layers;
 mod placeholders;
+pub mod presets;
 
 pub use error::{ConfigError, ConfigErrors};
 
@@ -32,6 +34,8 @@ use std::path::{Path, PathBuf};
 pub enum Origin {
     /// The declaration.
     Default,
+    /// A preset.
+    Preset(String),
     /// A configuration file.
     File(PathBuf),
     /// The folder that stands in the place of a file.
@@ -55,6 +59,7 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
+            Self::Preset(name) => write!(f, "preset {name}"),
             Self::File(path) => write!(f, "file {}", path.display()),
             Self::Folder(path) => write!(f, "folder {}", path.display()),
             Self::Env(name) => write!(f, "environment {name}"),
@@ -77,6 +82,8 @@ pub struct ConfigArgs {
     pub live_default: bool,
     /// Which of a ptypy file's scans.
     pub scan: Option<String>,
+    /// A preset below the file: a known name, or a file.
+    pub preset: Option<String>,
     /// A finished file, in the place of a configuration: as it was prepared.
     pub from: Option<PathBuf>,
     /// What `{scan}` stands for.

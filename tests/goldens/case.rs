@@ -137,6 +137,16 @@ impl Case {
                     data[ours] = keyed(key);
                 }
             }
+        } else if self.json["kind"] == "ptydscan" {
+            let from = self.json["raw"]["source"].as_str().unwrap();
+            let folder = folder.join("source");
+            std::fs::create_dir_all(&folder).unwrap();
+            data["name"] = json!("PtydScan");
+            data["source"] = json!(find(from).unpack(&folder));
+            let block = data.as_object_mut().unwrap();
+            for key in block.remove("drop").iter().filter_map(Json::as_array).flatten() {
+                block.remove(key.as_str().unwrap());
+            }
         } else {
             data["name"] = json!("golden");
             data["case"] = json!(self.name);

@@ -32,11 +32,7 @@ pub struct Trial {
 }
 
 /// Cases that wait for a source, with the reason.
-pub const WAITING: &[(&str, &str)] = &[
-    ("ptyd_reprocess_rebin2", "there is no source that reads .ptyd files yet"),
-    ("ptyd_reprocess_orient4", "there is no source that reads .ptyd files yet"),
-    ("ptyd_link_to_append", "there is no source that reads .ptyd files yet"),
-];
+pub const WAITING: &[(&str, &str)] = &[];
 
 /// Cases in which ptypy's chunks have other lengths than one number can say: frames are compared
 /// in their order. The lengths come from the calls of `auto`, from a source that grows, or differ

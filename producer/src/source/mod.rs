@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | [`numpy`] | one `.npy` a frame, named in `positions.txt` | `NumpyScan` |
 //! | [`hdf5`] | frames, positions and what belongs to them by keys of HDF5 files | `Hdf5Loader` |
+//! | [`ptyd`] | a `.ptyd`, prepared once more | `PtydScan` |
 //! | [`moonflower`] | a simulated scan | `MoonFlowerScan` |
 
 pub mod hdf5;
@@ -11,6 +12,7 @@ mod keys;
 pub mod moonflower;
 pub mod npy;
 pub mod numpy;
+pub mod ptyd;
 mod stamp;
 
 use ptystream_common::source::Registry;
@@ -20,6 +22,7 @@ pub fn builtin() -> Registry {
     let mut registry = Registry::new();
     registry.add(numpy::kind());
     registry.add(hdf5::kind());
+    registry.add(ptyd::kind());
     registry.add(moonflower::kind());
     registry
 }
@@ -32,9 +35,12 @@ mod tests {
     #[test]
     fn names_and_aliases_are_found_and_declarations_are_whole() {
         let registry = builtin();
-        for (name, alias) in
-            [("numpy", "NumpyScan"), ("hdf5", "hdf5loader"), ("moonflower", "MoonFlowerScan")]
-        {
+        for (name, alias) in [
+            ("numpy", "NumpyScan"),
+            ("hdf5", "hdf5loader"),
+            ("ptyd", "PtydScan"),
+            ("moonflower", "MoonFlowerScan"),
+        ] {
             let kind = registry.find(alias).expect("known to ptypy's users");
             assert_eq!(kind.name, name);
             let names: HashSet<_> = kind.params.iter().map(|p| p.name).collect();

@@ -79,6 +79,27 @@ fn inverted(values: &[f64], dtype: Dtype, shape: &[usize]) -> Array {
     by_type!(Bool => u8, U8 => u8, U16 => u16, U32 => u32, I8 => i8, I16 => i16, I32 => i32, I64 => i64, F64 => f64)
 }
 
+/// Averages a stack of images, `(n, rows, cols)`, to one of `float64`.
+pub(super) fn average(stack: &Array, median: bool) -> Array {
+    let [n, rows, cols] = [stack.shape[0], stack.shape[1], stack.shape[2]];
+    let (items, pixels) = (stack.to_f64(), rows * cols);
+    let mut column = vec![0.0; n];
+    let mut out = Vec::with_capacity(pixels);
+    for pixel in 0..pixels {
+        for (k, value) in column.iter_mut().enumerate() {
+            *value = items[k * pixels + pixel];
+        }
+        out.push(match median {
+            false => column.iter().sum::<f64>() / n as f64,
+            true => {
+                column.sort_by(f64::total_cmp);
+                (column[(n - 1) / 2] + column[n / 2]) / 2.0
+            }
+        });
+    }
+    Array::from_items(&[rows, cols], &out)
+}
+
 fn values(dataset: &H5Dataset, parameter: &str, most: usize) -> Result<Array, SourceError> {
     let fail = |text: String| {
         SourceError::input(format!(

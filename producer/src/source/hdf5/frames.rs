@@ -1,7 +1,7 @@
 //! Frames of one dataset, by the cheapest way that its storage allows.
 
 use bytes::Bytes;
-use ptystream_common::codec::{Encoding, Filter};
+use ptystream_common::codec::{self, Encoding, Filter};
 use ptystream_common::dtype::Dtype;
 use ptystream_common::error::chain;
 use ptystream_common::frame::{Array, FrameForm, RawFrame};
@@ -19,8 +19,9 @@ const KEPT_BYTES: usize = 512 << 20;
 enum Way {
     /// From the file, past the library.
     Plain { file: File, path: PathBuf, offset: u64 },
-    /// One chunk a frame, as it is stored.
-    Chunks { filters: Vec<Filter> },
+    /// Chunks of whole frames that we decode ourselves, so many along each leading axis; a chunk of one
+    /// frame goes to the workers as it is stored.
+    Chunks { filters: Vec<Filter>, block: Vec<usize> },
     /// Through the library, so many frames at once along each leading axis.
     Library { block: Vec<usize> },
 }
@@ -103,16 +104,13 @@ impl Frames {
     /// [`SourceError::Frame`].
     pub fn load(&mut self, nth: u64, index: Index) -> Result<RawFrame, SourceError> {
         let at = self.place(nth, index)?;
-        if let Way::Chunks { filters } = &self.way {
+        if let Way::Chunks { filters, block } = &self.way
+            && block.iter().all(|&frames| frames == 1)
+        {
             let start = [&at[..], &[0, 0]].concat();
             let chunk = self.dataset.read_chunk(&start).map_err(|e| self.fail(index, &e))?;
             if let Some(RawChunk { bytes, skipped }) = chunk {
-                let applied: Vec<Filter> = filters
-                    .iter()
-                    .enumerate()
-                    .filter(|(i, _)| skipped & (1 << i) == 0)
-                    .map(|(_, f)| *f)
-                    .collect();
+                let applied = applied(filters, skipped);
                 let encoding =
                     if applied.is_empty() { Encoding::Raw } else { Encoding::Filters(applied) };
                 if encoding == Encoding::Raw && bytes.len() != self.form.bytes() {
@@ -178,8 +176,7 @@ impl Frames {
                 })?;
                 return Ok(data.into());
             }
-            Way::Chunks { .. } => vec![1; at.len()],
-            Way::Library { block } => block.clone(),
+            Way::Chunks { block, .. } | Way::Library { block } => block.clone(),
         };
         let within = |b: &Block| {
             (0..at.len()).all(|a| (b.start[a]..b.start[a] + b.count[a]).contains(&at[a]))
@@ -189,15 +186,11 @@ impl Frames {
             None => {
                 let start: Vec<usize> =
                     (0..at.len()).map(|a| at[a] / block[a] * block[a]).collect();
-                let count: Vec<usize> =
-                    (0..at.len()).map(|a| block[a].min(self.lead[a] - start[a])).collect();
-                let whole_start = [&start[..], &[0, 0]].concat();
-                let whole_count = [&count[..], &self.form.shape[..]].concat();
-                let array = self
-                    .dataset
-                    .read_slab(&whole_start, &whole_count)
-                    .map_err(|e| self.fail(index, &e))?;
-                Block { start, count, data: array.data }
+                if let Way::Chunks { filters, .. } = &self.way {
+                    self.chunk(index, filters, start, block)?
+                } else {
+                    self.slab(index, start, &block)?
+                }
             }
         };
         let nth = (0..at.len()).fold(0, |n, a| n * read.count[a] + at[a] - read.start[a]);
@@ -205,6 +198,52 @@ impl Frames {
         self.block = (read.data.len() > bytes).then_some(read);
         Ok(data)
     }
+
+    /// Reads frames through the library.
+    fn slab(&self, index: Index, start: Vec<usize>, block: &[usize]) -> Result<Block, SourceError> {
+        let count: Vec<usize> =
+            (0..start.len()).map(|a| block[a].min(self.lead[a] - start[a])).collect();
+        let whole_start = [&start[..], &[0, 0]].concat();
+        let whole_count = [&count[..], &self.form.shape[..]].concat();
+        let array =
+            self.dataset.read_slab(&whole_start, &whole_count).map_err(|e| self.fail(index, &e))?;
+        Ok(Block { start, count, data: array.data })
+    }
+
+    /// Reads a storage chunk and decodes it.
+    fn chunk(
+        &self,
+        index: Index,
+        filters: &[Filter],
+        start: Vec<usize>,
+        count: Vec<usize>,
+    ) -> Result<Block, SourceError> {
+        let corner = [&start[..], &[0, 0]].concat();
+        let expected = count.iter().product::<usize>() * self.form.bytes();
+        let chunk = self.dataset.read_chunk(&corner).map_err(|e| self.fail(index, &e))?;
+        let Some(RawChunk { bytes, skipped }) = chunk else {
+            // Nothing is stored: the library knows the fill value.
+            let clipped: Vec<usize> =
+                (0..start.len()).map(|a| count[a].min(self.lead[a] - start[a])).collect();
+            return self.slab(index, start, &clipped);
+        };
+        let mut data = Vec::new();
+        codec::decode(&applied(filters, skipped), &bytes, expected, &mut data).map_err(|e| {
+            let (key, path) = (self.dataset.key(), self.dataset.path().display());
+            SourceError::Frame {
+                index,
+                text: format!("{}: '{key}' in '{path}' cannot be decoded", self.parameter),
+                source: Some(Box::new(e)),
+            }
+        })?;
+        Ok(Block { start, count, data: data.into() })
+    }
+}
+
+/// Returns the filters that were not skipped for a chunk.
+fn applied(filters: &[Filter], skipped: u32) -> Vec<Filter> {
+    let kept = |(i, _): &(usize, &Filter)| skipped & (1 << i) == 0;
+    filters.iter().enumerate().filter(kept).map(|(_, f)| *f).collect()
 }
 
 fn way(dataset: &H5Dataset, form: FrameForm, lead: &[usize]) -> Result<Way, ReadError> {
@@ -216,8 +255,9 @@ fn way(dataset: &H5Dataset, form: FrameForm, lead: &[usize]) -> Result<Way, Read
         }
         Storage::Chunks { extent, filters } => {
             let (front, frame) = extent.split_at(lead.len());
-            if frame == form.shape && front.iter().all(|&e| e == 1) {
-                return Ok(Way::Chunks { filters });
+            let bytes = front.iter().product::<usize>().saturating_mul(form.bytes());
+            if frame == form.shape && bytes <= KEPT_BYTES {
+                return Ok(Way::Chunks { filters, block: front.to_vec() });
             }
             Some(extent)
         }

@@ -20,11 +20,15 @@
 
 mod belongings;
 mod frames;
+mod order;
+mod padding;
 mod positions;
-mod stack;
+pub(super) mod stack;
 
 use super::keys::{Keys, wrong};
 use super::stamp::stamp;
+use order::Order;
+use padding::Padding;
 use ptystream_common::error::chain;
 use ptystream_common::frame::{Array, FrameForm, Loaded};
 use ptystream_common::h5::read::{H5Dataset, H5File};
@@ -59,6 +63,8 @@ const fn column(name: &'static str, help: &'static str) -> ParamDecl {
     ParamDecl::new(name, COLUMN, ParamDefault::None, help).limits(Some(0.0), None).level(1)
 }
 
+const BOUNDS: &[ParamType] = &[ParamType::Int, ParamType::List, ParamType::None];
+
 static PARAMS: &[ParamDecl] = &[
     ParamDecl::new(
         "shape",
@@ -84,6 +90,23 @@ static PARAMS: &[ParamDecl] = &[
     ),
     factor("positions.slow_multiplier", 1.0, "Makes metres of the slow positions."),
     factor("positions.fast_multiplier", 1.0, "Makes metres of the fast positions."),
+    ParamDecl::new("positions.skip", &[ParamType::Int], ParamDefault::Int(1), "Takes every so many scan points along each axis.")
+        .limits(Some(1.0), None)
+        .level(1),
+    ParamDecl::new("positions.bounding_box.slow_axis_bounds", BOUNDS, ParamDefault::None, "Part of the slow axis, in scan points: a lower bound, or [low, high).")
+        .level(1),
+    ParamDecl::new("positions.bounding_box.fast_axis_bounds", BOUNDS, ParamDefault::None, "Part of the fast axis, in scan points: a lower bound, or [low, high).")
+        .level(1),
+    file("framefilter.file", "HDF5 file with the filter; None: intensities.file.").level(1),
+    key("framefilter.key", "Dataset of one value a frame: those with a value above 0 are taken.").level(1),
+    ParamDecl::new("frameorder.indices", &[ParamType::List, ParamType::None], ParamDefault::None, "Indices among the frames that are left: these are taken, in this order.")
+        .level(2),
+    ParamDecl::new("padding", &[ParamType::List, ParamType::Int, ParamType::None], ParamDefault::None, "Zeros around each raw frame: [top, bottom, left, right], or one number for all.")
+        .unit("px")
+        .level(1),
+    ParamDecl::new("electron_data", &[ParamType::Bool], ParamDefault::Bool(false), "Whether the energy is that of electrons.")
+        .doc("The file then holds the energy of photons of the same wavelength, by which ptypy reckons.")
+        .level(2),
     file("mask.file", "HDF5 file with the mask; None: intensities.file."),
     key("mask.key", "Dataset of the mask, as one frame or as all frames; 1 is good."),
     ParamDecl::new(
@@ -92,6 +115,9 @@ static PARAMS: &[ParamDecl] = &[
         ParamDefault::Bool(false),
         "Whether 0 is good in the mask, as in CXI files.",
     ),
+    ParamDecl::new("darkfield.average", &[ParamType::Str], ParamDefault::Str("mean"), "What is made of a stack of darks, (n, rows, cols).")
+        .choices(&["mean", "median"])
+        .level(1),
     file("darkfield.file", "HDF5 file with the dark frame; None: intensities.file.").level(1),
     key("darkfield.key", "Dataset of the dark frame, subtracted from each frame.").level(1),
     file("flatfield.file", "HDF5 file with the flat frame; None: intensities.file.").level(1),
@@ -178,6 +204,8 @@ pub struct Hdf5Source {
     /// A mask of the shape of all frames.
     masks: Option<Stack>,
     invert: bool,
+    order: Order,
+    padding: Padding,
     warnings: Vec<String>,
 }
 
@@ -205,16 +233,47 @@ impl Hdf5Source {
             None => None,
         };
         let invert = Keys(spec).flag("mask.invert", false)?;
-        Ok(Self { files, frames, masks, invert, warnings: Vec::new() })
+        let filter = files.dataset("framefilter", "key")?;
+        let slow = files.dataset("positions", "slow_key");
+        let fast = files.dataset("positions", "fast_key");
+        // Positions that cannot be opened are reported where they are read.
+        let grid = match (&slow, &fast) {
+            (Ok(Some(slow)), Ok(Some(fast))) => positions::grid(Keys(spec), slow, fast, &frames),
+            _ => frames.lead(),
+        };
+        let order = Order::new(Keys(spec), &grid, filter.as_ref(), &frames)?;
+        let padding = Padding::new(Keys(spec))?;
+        Ok(Self { files, frames, masks, invert, order, padding, warnings: Vec::new() })
+    }
+
+    /// Pads an image that belongs to the frames.
+    fn padded(&self, image: Array, ones: bool) -> Array {
+        if self.padding.any() { self.padding.image(&image, ones) } else { image }
     }
 
     fn frame_shaped(&mut self, group: &str) -> Result<Option<Array>, SourceError> {
         let Some(dataset) = self.files.dataset(group, "key")? else { return Ok(None) };
         let name = format!("data.{group}.key");
+        let read =
+            || dataset.read().map_err(|e| SourceError::input(format!("{name}: {}", chain(&e))));
+        let frame = self.frames.form().shape;
+        if group == "darkfield"
+            && let [n, rows, cols] = *dataset.shape()
+            && n > 1
+            && [rows, cols] == frame
+        {
+            if n == self.frames.len() {
+                self.warnings.push(format!(
+                    "{name}: '{}' holds as many darks as there are frames; they are averaged",
+                    dataset.key()
+                ));
+            }
+            let median = Keys(&self.files.spec).text("darkfield.average")? == Some("median");
+            return Ok(Some(belongings::average(&read()?, median)));
+        }
         belongings::ensure_frame_shaped(&dataset, &name, &self.frames)?;
-        let mut array =
-            dataset.read().map_err(|e| SourceError::input(format!("{name}: {}", chain(&e))))?;
-        array.shape = self.frames.form().shape.to_vec();
+        let mut array = read()?;
+        array.shape = frame.to_vec();
         Ok(Some(array))
     }
 }
@@ -231,7 +290,7 @@ impl Source for Hdf5Source {
         let keys = Keys(&self.files.spec);
         match (slow, fast) {
             (Ok(Some(slow)), Ok(Some(fast))) => {
-                positions::load(keys, &slow, &fast, &self.frames).map(Some)
+                positions::load(keys, &slow, &fast, &self.frames, &self.order).map(Some)
             }
             (Ok(None), Ok(None)) if keys.has("positions_theory") => Ok(None),
             (Err(e), _) | (_, Err(e)) => Err(e),
@@ -247,16 +306,17 @@ impl Source for Hdf5Source {
         }
         let shape = self.frames.form().shape;
         let Some(mask) = self.frame_shaped("mask")? else {
-            return Ok(Some(Array::from_items(&shape, &vec![1i64; shape[0] * shape[1]])));
+            let ones = Array::from_items(&shape, &vec![1i64; shape[0] * shape[1]]);
+            return Ok(Some(self.padded(ones, false)));
         };
         let (weight, notes) = belongings::weight(mask, self.invert);
         self.warnings.extend(notes);
-        Ok(Some(weight))
+        Ok(Some(self.padded(weight, false)))
     }
 
     fn load_common(&mut self) -> Result<Common, SourceError> {
-        let dark = self.frame_shaped("darkfield")?;
-        let flat = self.frame_shaped("flatfield")?;
+        let dark = self.frame_shaped("darkfield")?.map(|dark| self.padded(dark, false));
+        let flat = self.frame_shaped("flatfield")?.map(|flat| self.padded(flat, true));
         Ok(Common { dark, flat, other: BTreeMap::new() })
     }
 
@@ -266,7 +326,8 @@ impl Source for Hdf5Source {
         start: usize,
         num_frames: Option<usize>,
     ) -> Result<Check, SourceError> {
-        let total = num_frames.unwrap_or(usize::MAX).min(self.frames.len());
+        let all = self.order.len(self.frames.len());
+        let total = num_frames.unwrap_or(usize::MAX).min(all);
         Ok(Check { accessible: frames.min(total.saturating_sub(start)), end_of_scan: None })
     }
 
@@ -276,26 +337,32 @@ impl Source for Hdf5Source {
         indices
             .iter()
             .map(|&index| {
-                let frame = self.frames.load(index)?;
+                let nth = self.order.frame(index.0);
+                let frame = match self.padding.any() {
+                    true => self.padding.frame(&self.frames.decoded(nth, index)?),
+                    false => self.frames.load(nth, index)?,
+                };
                 let weights = match &mut self.masks {
-                    Some(masks) => Some(belongings::weight(masks.decoded(index)?, invert).0),
+                    Some(masks) => Some(belongings::weight(masks.decoded(nth, index)?, invert).0),
                     None => None,
                 };
+                let weights = weights.map(|image| self.padded(image, false));
                 Ok(Loaded { index, frame, position: None, weights })
             })
             .collect()
     }
 
     fn frame_form(&mut self) -> Result<FrameForm, SourceError> {
-        Ok(self.frames.form())
+        Ok(self.padding.form(self.frames.form()))
     }
 
     fn num_frames(&mut self) -> Result<Option<usize>, SourceError> {
-        Ok(Some(self.frames.len()))
+        Ok(Some(self.order.len(self.frames.len())))
     }
 
     fn recorded(&mut self) -> Result<Recorded, SourceError> {
-        let mut recorded = Recorded::default();
+        let electrons = Keys(&self.files.spec).flag("electron_data", false)?;
+        let mut recorded = Recorded { electrons, ..Recorded::default() };
         if let Some(dataset) = self.files.dataset("recorded_energy", "key")? {
             let (value, note) = belongings::energy(Keys(&self.files.spec), &dataset)?;
             recorded.energy = Some(value);
@@ -323,6 +390,7 @@ impl Source for Hdf5Source {
         let groups = [
             ("positions", "slow_key"),
             ("positions", "fast_key"),
+            ("framefilter", "key"),
             ("mask", "key"),
             ("darkfield", "key"),
             ("flatfield", "key"),

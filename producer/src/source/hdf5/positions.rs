@@ -1,6 +1,7 @@
 //! Positions out of two datasets.
 
 use super::super::keys::{Keys, wrong};
+use super::order::Order;
 use super::stack::Stack;
 use ptystream_common::dtype::Dtype;
 use ptystream_common::error::chain;
@@ -25,6 +26,7 @@ pub(super) fn load(
     slow: &H5Dataset,
     fast: &H5Dataset,
     frames: &Stack,
+    order: &Order,
 ) -> Result<Array, SourceError> {
     let axes = [axis(keys, "slow", slow)?, axis(keys, "fast", fast)?];
     let single = axes.iter().all(|a| a.single);
@@ -42,6 +44,18 @@ pub(super) fn load(
             names(), axes[0].shape, axes[1].shape, data(), frames.shape()
         ))
     })?;
+    if let Order::Chosen(chosen) = order {
+        let there = points.len() as u64;
+        if let Some(&beyond) = chosen.iter().find(|&&frame| frame >= there) {
+            return Err(SourceError::input(format!(
+                "{} are {there} points, but frame {beyond} of {} is chosen",
+                names(),
+                data()
+            )));
+        }
+        points = chosen.iter().map(|&frame| points[frame as usize]).collect();
+    }
+    let frame_count = order.len(frame_count);
     let both = points.len().min(frame_count);
     if points.len() != frame_count {
         if wanted.is_none_or(|n| n > both) {
@@ -71,6 +85,36 @@ pub(super) fn load(
     } else {
         Array::from_items(&shape, &points.concat())
     })
+}
+
+/// Returns the extents of the scan: rows and columns where positions and frames tell them, else one.
+pub(super) fn grid(
+    keys: Keys<'_>,
+    slow: &H5Dataset,
+    fast: &H5Dataset,
+    frames: &Stack,
+) -> Vec<usize> {
+    let lead = frames.lead();
+    if lead.len() == 2 {
+        return lead;
+    }
+    let shape = |name: &str, dataset: &H5Dataset| {
+        let mut shape = dataset.shape().to_vec();
+        if matches!(keys.count(&format!("positions.{name}_index")), Ok(Some(_))) {
+            shape.pop();
+        }
+        if shape.len() > 2 {
+            shape.retain(|&e| e != 1);
+        }
+        shape
+    };
+    match (&shape("slow", slow)[..], &shape("fast", fast)[..]) {
+        (&[a, b], &[c, d]) if [a, b] == [c, d] && a * b == frames.len() => vec![a, b],
+        (&[rows], &[cols]) if rows != frames.len() && rows * cols == frames.len() => {
+            vec![rows, cols]
+        }
+        _ => lead,
+    }
 }
 
 fn axis(keys: Keys<'_>, name: &str, dataset: &H5Dataset) -> Result<Axis, SourceError> {

@@ -11,7 +11,7 @@ use ptystream_common::source::SourceError;
 use std::path::PathBuf;
 
 /// Datasets of frames, one after the other.
-pub(super) struct Stack {
+pub(in crate::source) struct Stack {
     parts: Vec<Frames>,
     /// The index after the last frame of each part.
     ends: Vec<u64>,
@@ -90,29 +90,29 @@ impl Stack {
         files
     }
 
-    /// Reads a frame, as it is stored where a worker can decode it.
+    /// Reads the `nth` frame, scan point `index`, as it is stored where a worker can decode it.
     ///
     /// # Errors
     /// [`SourceError::Frame`].
-    pub fn load(&mut self, index: Index) -> Result<RawFrame, SourceError> {
-        let (part, nth) = self.place(index);
+    pub fn load(&mut self, nth: u64, index: Index) -> Result<RawFrame, SourceError> {
+        let (part, nth) = self.place(nth);
         self.parts[part].load(nth, index)
     }
 
-    /// Reads a frame decoded by the library.
+    /// Reads the `nth` frame, scan point `index`, decoded by the library.
     ///
     /// # Errors
     /// [`SourceError::Frame`].
-    pub fn decoded(&mut self, index: Index) -> Result<Array, SourceError> {
-        let (part, nth) = self.place(index);
+    pub fn decoded(&mut self, nth: u64, index: Index) -> Result<Array, SourceError> {
+        let (part, nth) = self.place(nth);
         self.parts[part].decoded(nth, index)
     }
 
     /// Returns the part of a frame and its place there; one beyond the end is the last part's to
     /// complain about.
-    fn place(&self, index: Index) -> (usize, u64) {
-        let part = self.ends.partition_point(|&end| end <= index.0).min(self.parts.len() - 1);
+    fn place(&self, nth: u64) -> (usize, u64) {
+        let part = self.ends.partition_point(|&end| end <= nth).min(self.parts.len() - 1);
         let start = if part == 0 { 0 } else { self.ends[part - 1] };
-        (part, index.0 - start)
+        (part, nth - start)
     }
 }

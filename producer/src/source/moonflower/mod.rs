@@ -279,6 +279,7 @@ impl Source for Moonflower {
             energy: Some((self.energy, origin())),
             distance: Some((self.distance, origin())),
             psize: Some((self.psize, origin())),
+            ..Recorded::default()
         })
     }
 
