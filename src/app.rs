@@ -14,6 +14,7 @@ use ptystream_common::ptyd::PtydError;
 use ptystream_common::report::ScanReport;
 use ptystream_common::shutdown::Shutdown;
 use ptystream_common::source::Registry;
+use ptystream_producer::source::python::set_interpreter;
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
@@ -38,6 +39,9 @@ pub fn main_with(registry: Registry) -> ExitCode {
         }
     };
     start_logs(&cli.command);
+    if let Some(python) = cli.python.as_ref().filter(|p| !p.as_os_str().is_empty()) {
+        set_interpreter(python);
+    }
     memory::keep_frames();
     let shutdown = Shutdown::new();
     let caught = match signals::listen(&shutdown, Duration::from_secs_f64(cli.grace)) {

@@ -43,6 +43,9 @@ pub struct Cli {
         value_parser = seconds
     )]
     pub grace: f64,
+    /// Interpreter that runs sources written in Python, where `data.name` is MODULE:CLASS
+    #[arg(long, global = true, value_name = "PATH", env = "PTYSTREAM_PYTHON")]
+    pub python: Option<PathBuf>,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,

@@ -4,7 +4,7 @@
 //!
 //! | who to whom | messages |
 //! |---|---|
-//! | worker → producer | `Hello`, `Want`, `Measured`, `Failed`, `Damaged`, `Refused`, `Bye` |
+//! | worker → producer | `Hello`, `Want`, `Measured`, `Failed`, `Broken`, `Damaged`, `Refused`, `Bye` |
 //! | producer → worker | `Plan`, `Ticket`, `EndOfScan`, `Stop`, `Refused` |
 //! | worker → sink | `Hello`, `CommonWeights`, `Prepared`, `Bye` |
 //! | sink → worker | `Grant`, `Damaged`, `EndOfScan`, `Stop`, `Refused` |
@@ -156,6 +156,8 @@ pub enum Body {
         failure: Failure,
     },
 
+    /// The source cannot be read at all, which a worker has found out: the scan ends.
+    Broken(Failure),
     /// What came is not what its checksum says: send it again.
     Damaged {
         /// Which frames, raw (from a worker) or prepared (from the sink); `None`: the common weights

@@ -24,6 +24,9 @@ pub struct SourceSpec {
     pub data: Value,
     /// Folder to which relative input paths refer.
     pub base: PathBuf,
+    /// Names of the parameters that the user gave; all others are defaults.
+    #[serde(default)]
+    pub given: Vec<String>,
 }
 
 impl SourceSpec {
@@ -57,6 +60,14 @@ pub enum SourceError {
         /// The cause.
         #[source]
         source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    },
+    /// Reading one scan point has shown that the source is broken: the scan ends.
+    #[error("frame {index}: {text}")]
+    Fatal {
+        /// Which one.
+        index: Index,
+        /// What was wrong, and where.
+        text: String,
     },
     /// The scan point's frame was there, and is not any more.
     #[error("frame {index} has passed: the source keeps frames for a while only")]
@@ -237,15 +248,24 @@ pub trait Source: Send {
     }
 }
 
+/// Frames that cannot be had.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Unloaded {
+    /// Some are damaged, each with its reason: they become gaps.
+    Frames(Vec<(Index, Failure)>),
+    /// The scan as a whole cannot be read.
+    Scan(Failure),
+}
+
 /// Loads and corrects frames; on an error, finds out which frames it is about.
 ///
 /// # Errors
-/// The frames that cannot be had, each with its reason.
+/// The frames that cannot be had, or the scan.
 pub fn load_each(
     source: &mut dyn Source,
     common: &Common,
     indices: &[Index],
-) -> Result<Vec<Loaded>, Vec<(Index, Failure)>> {
+) -> Result<Vec<Loaded>, Unloaded> {
     let mut all = |indices: &[Index]| -> Result<Vec<Loaded>, SourceError> {
         source.load(indices)?.into_iter().map(|l| source.correct(l, common)).collect()
     };
@@ -257,10 +277,13 @@ pub fn load_each(
     for index in indices {
         match all(&[*index]) {
             Ok(mut one) => loaded.append(&mut one),
+            Err(error @ SourceError::Fatal { .. }) => {
+                return Err(Unloaded::Scan(Failure::from(&error)));
+            }
             Err(error) => bad.push((*index, Failure::from(&error))),
         }
     }
-    if bad.is_empty() { Ok(loaded) } else { Err(bad) }
+    if bad.is_empty() { Ok(loaded) } else { Err(Unloaded::Frames(bad)) }
 }
 
 /// Opens a source from its parameters.
@@ -288,10 +311,22 @@ impl fmt::Debug for SourceKind {
     }
 }
 
+/// Finds sources whose names are not known beforehand, such as classes of Python modules; `base`: the
+/// folder of the configuration. `None`: the name is none of its kind.
+pub type Resolve =
+    Arc<dyn Fn(&str, &Path) -> Option<Result<&'static SourceKind, SourceError>> + Send + Sync>;
+
 /// The sources that a program knows, by name.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Registry {
     kinds: Vec<SourceKind>,
+    resolvers: Vec<Resolve>,
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registry").field("kinds", &self.kinds).finish_non_exhaustive()
+    }
 }
 
 impl Registry {
@@ -304,6 +339,22 @@ impl Registry {
     pub fn add(&mut self, kind: SourceKind) {
         self.kinds.retain(|k| k.name != kind.name);
         self.kinds.push(kind);
+    }
+
+    /// Adds a way to find sources whose names are not known beforehand.
+    pub fn add_resolver(&mut self, resolve: Resolve) {
+        self.resolvers.push(resolve);
+    }
+
+    /// Finds a source by its name, known beforehand or not; `base`: the folder of the configuration.
+    ///
+    /// # Errors
+    /// If the name is of a kind that a resolver knows, and nothing is found under it.
+    pub fn resolve(&self, name: &str, base: &Path) -> Result<Option<&SourceKind>, SourceError> {
+        if let Some(kind) = self.find(name) {
+            return Ok(Some(kind));
+        }
+        self.resolvers.iter().find_map(|resolve| resolve(name, base)).transpose()
     }
 
     /// Finds a source by its name or alias, upper and lower case being equal.
@@ -324,7 +375,7 @@ impl Registry {
     /// # Errors
     /// [`SourceError::Param`] if no such source is registered, and the source's own errors.
     pub fn open(&self, spec: &SourceSpec) -> Result<Box<dyn Source>, SourceError> {
-        let kind = self.find(&spec.name).ok_or_else(|| SourceError::Param {
+        let kind = self.resolve(&spec.name, &spec.base)?.ok_or_else(|| SourceError::Param {
             key: "name".into(),
             text: format!(
                 "no source '{}' is known; there are {}",

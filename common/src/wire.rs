@@ -83,6 +83,7 @@ pub fn name(body: &Body) -> &'static str {
         Body::Want { .. } => "want",
         Body::Measured { .. } => "measured",
         Body::Failed { .. } => "failed",
+        Body::Broken(_) => "broken",
         Body::Damaged { .. } => "damaged",
         Body::CommonWeights { .. } => "common_weights",
         Body::Prepared(_) => "prepared",

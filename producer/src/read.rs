@@ -13,7 +13,7 @@ use ptystream_common::frame::Loaded;
 use ptystream_common::index::{Index, IndexRange};
 use ptystream_common::link::{HubSend, PeerId};
 use ptystream_common::message::{Body, Message, PixelsHead, Stamp, Ticket};
-use ptystream_common::source::{Check, Common, Source, SourceError, load_each};
+use ptystream_common::source::{Check, Common, Source, SourceError, Unloaded, load_each};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -131,10 +131,11 @@ impl Reader {
                                 }
                                 Done::Unsent(worker)
                             }
-                            Err(frames) => {
+                            Err(Unloaded::Frames(frames)) => {
                                 let worker = (worker, stamp);
                                 Done::Failed { frames, range: ticket.range, worker }
                             }
+                            Err(Unloaded::Scan(failure)) => Done::Broken(failure),
                         }
                     }
                 };
@@ -178,11 +179,8 @@ impl Reader {
     }
 }
 
-/// Frames that cannot be had, and why.
-type Failed = Vec<(Index, Failure)>;
-
 /// Reads a ticket's frames: how they lie in the parts, and the parts.
-fn read(source: &mut dyn Source, common: &Common, ticket: &Ticket) -> Result<Packed, Failed> {
+fn read(source: &mut dyn Source, common: &Common, ticket: &Ticket) -> Result<Packed, Unloaded> {
     let wanted: Vec<Index> = ticket.range.iter().filter(|i| !ticket.gaps.contains(i)).collect();
     Ok(pack(ticket, load_each(source, common, &wanted)?))
 }

@@ -199,6 +199,7 @@ impl Producer<'_> {
                 self.dispatcher.heard(peer);
                 self.on_failed(range.iter().map(|i| (i, failure.clone())).collect())?;
             }
+            Body::Broken(failure) if self.workers.counts(peer, stamp) => return Err(failure),
             Body::Damaged { range: Some(range) } if self.workers.counts(peer, stamp) => {
                 self.on_damaged(range, Some(peer))?;
             }
@@ -210,6 +211,7 @@ impl Producer<'_> {
             Body::Want { .. }
             | Body::Measured { .. }
             | Body::Failed { .. }
+            | Body::Broken(_)
             | Body::Damaged { .. } => {}
             Body::Opened { horizon, durable } if self.sink == Some(peer) => {
                 self.on_opened(stamp, horizon, &durable)?;

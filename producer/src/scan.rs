@@ -87,6 +87,7 @@ impl Scan {
             name: data.name.clone(),
             data: data.tree.clone(),
             base: data.base.clone(),
+            given: data.given.clone(),
         };
         if pipeline.on_gap == OnGap::Skip && pipeline.follow == Follow::Ptypy {
             return Err(ProducerError::Config(
@@ -191,7 +192,7 @@ impl Scan {
             workers_read,
         };
         let without_effect = registry
-            .find(&data.name)
+            .resolve(&data.name, &data.base)?
             .map_or(&[][..], |kind| kind.params)
             .iter()
             .chain(ptystream_common::params::DATA)

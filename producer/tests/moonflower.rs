@@ -15,7 +15,12 @@ fn open(keys: &[(&str, Value)]) -> Result<Box<dyn Source>, SourceError> {
     for (key, value) in keys {
         data.set_at(key, value.clone());
     }
-    builtin().open(&SourceSpec { name: "MoonFlowerScan".into(), data, base: "/".into() })
+    builtin().open(&SourceSpec {
+        name: "MoonFlowerScan".into(),
+        data,
+        base: "/".into(),
+        given: vec![],
+    })
 }
 
 fn frames(source: &mut dyn Source, indices: &[u64]) -> Vec<bytes::Bytes> {

@@ -18,7 +18,7 @@ fn spec(folder: &Path, keys: &[(&str, Value)]) -> SourceSpec {
     for (key, value) in keys {
         data.set_at(key, value.clone());
     }
-    SourceSpec { name: "NumpyScan".into(), data, base: "/".into() }
+    SourceSpec { name: "NumpyScan".into(), data, base: "/".into(), given: vec![] }
 }
 
 fn open(folder: &Path, keys: &[(&str, Value)]) -> Result<Box<dyn Source>, SourceError> {
@@ -230,7 +230,12 @@ fn identity_changes_with_a_frame_and_geometry_faults_name_the_line() {
 
 #[test]
 fn the_folder_is_asked_for_by_its_parameter() {
-    let spec = SourceSpec { name: "numpy".into(), data: Value::Map(vec![]), base: "/".into() };
+    let spec = SourceSpec {
+        name: "numpy".into(),
+        data: Value::Map(vec![]),
+        base: "/".into(),
+        given: vec![],
+    };
     let failure = Failure::from(&builtin().open(&spec).err().unwrap());
     assert_eq!(failure.kind, Kind::Config);
     assert!(failure.text.starts_with("data.path: is needed"), "{}", failure.text);

@@ -160,7 +160,14 @@ impl Layers {
             Value::Str(name) => name.clone(),
             other => other.to_string(),
         };
-        let kind = registry.find(&name);
+        let kind = match registry.resolve(&name, &self.base) {
+            Ok(kind) => kind,
+            Err(error) => {
+                let text = ptystream_common::error::chain(&error);
+                self.errors.push(ConfigError::Value { key: "data.name".to_owned(), origin, text });
+                return None;
+            }
+        };
         if kind.is_none() {
             let names = registry.iter().flat_map(|k| k.aliases.iter().copied().chain([k.name]));
             let near = nearest(&name, names)

@@ -138,6 +138,7 @@ impl Config {
             name: self.data.name.clone(),
             data: self.data.tree.clone(),
             base: self.data.base.clone(),
+            given: self.data.given.clone(),
         }
     }
 

@@ -4,11 +4,13 @@ import json
 import os
 import pathlib
 import subprocess
+import sys
 
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared"
+sys.path.insert(0, str(ROOT / "python" / "src"))
 DEADLINE_SECS = 120
 
 
@@ -49,6 +51,9 @@ class Program:
         self.path = path
         self.folder = folder
         self.env = {k: v for k, v in os.environ.items() if not k.startswith("PTYSTREAM_")}
+        # Sources written in Python run in this interpreter, with the package as it stands here.
+        self.env["PTYSTREAM_PYTHON"] = sys.executable
+        self.env["PYTHONPATH"] = str(ROOT / "python" / "src")
 
     def start(self, *args):
         """Starts it and does not wait; stdout and stderr go to `stderr.log` of the folder."""

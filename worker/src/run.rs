@@ -23,7 +23,7 @@ use ptystream_common::message::{
     ArrayHead, Body, Message, PreparePlan, Prepared, Role, Stamp, Task, Ticket,
 };
 use ptystream_common::shutdown::Shutdown;
-use ptystream_common::source::{Common, Registry, Source, load_each};
+use ptystream_common::source::{Common, Registry, Source, Unloaded, load_each};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -393,10 +393,16 @@ impl Worker {
         let begun = Instant::now();
         let loaded = match work.load(&ticket, parts) {
             Ok(loaded) => loaded,
-            Err(frames) => {
+            Err(Unloaded::Frames(frames)) => {
                 self.fail(stamp, frames);
                 self.ticket_done();
                 return Ok(());
+            }
+            Err(Unloaded::Scan(failure)) => {
+                // No other worker could read it: the scan ends.
+                let body = Body::Broken(failure.clone());
+                self.args.producer.tx.send(Message::new(stamp, body));
+                return Err(failure);
             }
         };
         let load_us = begun.elapsed().as_micros() as u32;
@@ -479,7 +485,7 @@ fn prepare_failure(index: Index, error: &crate::error::PrepareError) -> Failure 
 
 impl Work {
     /// Gets a ticket's frames: from its parts, or from the source. Gaps have none.
-    fn load(&mut self, ticket: &Ticket, parts: Vec<Bytes>) -> Result<Vec<Loaded>, Failed> {
+    fn load(&mut self, ticket: &Ticket, parts: Vec<Bytes>) -> Result<Vec<Loaded>, Unloaded> {
         let wanted: Vec<Index> = ticket.range.iter().filter(|i| !ticket.gaps.contains(i)).collect();
         if wanted.is_empty() {
             return Ok(Vec::new());
@@ -489,7 +495,8 @@ impl Work {
             (None, Some(source)) => load_each(source.as_mut(), &self.common, &wanted),
             (None, None) => {
                 let text = "the ticket has no pixels and the plan no source to read them from";
-                Err(vec![(ticket.range.first, Failure::new(Kind::Peer, text))])
+                let frame = (ticket.range.first, Failure::new(Kind::Peer, text));
+                Err(Unloaded::Frames(vec![frame]))
             }
         }
     }

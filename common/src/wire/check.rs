@@ -75,6 +75,7 @@ fn body(body: &Body, parts: &[Bytes]) -> Result<(), String> {
         Body::Hello { .. }
         | Body::Refused(_)
         | Body::Stop(_)
+        | Body::Broken(_)
         | Body::Bye
         | Body::Beat { .. }
         | Body::Reset

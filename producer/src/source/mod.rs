@@ -5,6 +5,7 @@
 //! | [`numpy`] | one `.npy` a frame, named in `positions.txt` | `NumpyScan` |
 //! | [`hdf5`] | frames, positions and what belongs to them by keys of HDF5 files | `Hdf5Loader` |
 //! | [`ptyd`] | a `.ptyd`, prepared once more | `PtydScan` |
+//! | [`python`] | a class of a Python module, `module:Class` | any |
 //! | [`moonflower`] | a simulated scan | `MoonFlowerScan` |
 
 pub mod hdf5;
@@ -13,9 +14,11 @@ pub mod moonflower;
 pub mod npy;
 pub mod numpy;
 pub mod ptyd;
+pub mod python;
 mod stamp;
 
 use ptystream_common::source::Registry;
+use std::sync::Arc;
 
 /// Returns the registry of the built-in sources.
 pub fn builtin() -> Registry {
@@ -24,6 +27,7 @@ pub fn builtin() -> Registry {
     registry.add(hdf5::kind());
     registry.add(ptyd::kind());
     registry.add(moonflower::kind());
+    registry.add_resolver(Arc::new(python::resolve));
     registry
 }
 

@@ -33,7 +33,12 @@ fn open(folder: &Path, keys: Keys) -> Result<Box<dyn Source>, SourceError> {
     for (key, value) in usual.iter().chain(keys) {
         data.set_at(key, value.clone());
     }
-    builtin().open(&SourceSpec { name: "Hdf5Loader".into(), data, base: folder.to_owned() })
+    builtin().open(&SourceSpec {
+        name: "Hdf5Loader".into(),
+        data,
+        base: folder.to_owned(),
+        given: vec![],
+    })
 }
 
 fn input_error(result: Result<impl Sized, SourceError>) -> String {
