@@ -141,6 +141,8 @@ pub struct Common {
     pub dark: Option<Array>,
     /// Divides per raw pixel, after the dark.
     pub flat: Option<Array>,
+    /// Multiplies each frame, after dark and flat, `(n,)`, one a scan point.
+    pub scale: Option<Array>,
     /// Whatever else [`Source::correct`] needs, by name.
     pub other: BTreeMap<String, Array>,
 }

@@ -153,7 +153,7 @@ impl Scan {
             let checksum = pipeline.checksums.then(|| checksum::sum(&a.data));
             arrays.push((ArrayHead { name, dtype: a.dtype, shape: a.shape, checksum }, a.data));
         };
-        let corrected = common.dark.is_some() || common.flat.is_some();
+        let corrected = common.dark.is_some() || common.flat.is_some() || common.scale.is_some();
         // Nobody but the producer sees the frames of a live source.
         let load_parallel = if live { LoadParallel::Producer } else { data.load_parallel };
         if live && data.load_parallel != LoadParallel::Producer && data.is_given("load_parallel") {
@@ -164,7 +164,12 @@ impl Scan {
             );
         }
         let load_common = matches!(load_parallel, LoadParallel::Common | LoadParallel::All);
-        for (name, array) in [("dark", common.dark), ("flat", common.flat), ("weight", weight)] {
+        for (name, array) in [
+            ("dark", common.dark),
+            ("flat", common.flat),
+            ("scale", common.scale),
+            ("weight", weight),
+        ] {
             if let Some(array) = array {
                 add(name.to_owned(), array);
             }

@@ -241,3 +241,54 @@ def test_a_preset_is_printed_to_be_copied(ptystream):
     assert "dectris-master" in ptystream("preset").stdout.split()
     assert 'name = "hdf5"' in ptystream("preset", "cxi").stdout
     assert "did you mean 'cxi'" in ptystream("preset", "cxx", expect=2).stderr
+
+
+@pytest.mark.parametrize("how", ["exact", "fast", "compat", "workers"])
+def test_frames_are_normalised_by_their_own_value(ptystream, config, tmp_path, how):
+    frames = frames_of(10)
+    dark = np.full((ROWS, COLS), 2.0)
+    path = tmp_path / "raw.h5"
+    write(path, frames, chunks=(1, ROWS, COLS), compression="gzip")
+    i0 = np.linspace(90.0, 110.0, 10)
+    i0[6] = 500.0
+    with h5py.File(path, "a") as file:
+        file["entry/i0"], file["entry/dark"] = i0, dark
+    data = block(path, normalization={"key": "entry/i0", "sigma": 2.0})
+    data["darkfield"] = {"key": "entry/dark"}
+    pipeline = {"frames_per_chunk": 4}
+    if how == "fast":
+        pipeline |= {"arithmetic": "fast", "dtype": "float32"}
+    if how == "compat":
+        pipeline |= {"compat": "ptypy"}
+    if how == "workers":
+        data["load_parallel"] = "all"
+    said = ptystream("run", config(data, pipeline)).stdout
+    assert "1 frames are not normalised" in said
+    mean, std = i0.mean(), i0.std()
+    factor = np.where(abs(i0 - mean) < 2.0 * std, mean / i0, 1.0)[:, None, None]
+    corrected = np.clip(frames - dark, 0.0, None)
+    if how == "compat":
+        wanted = (corrected.astype("<u2") * factor).astype("<u2")
+    else:
+        wanted = corrected * factor
+    got = read(tmp_path / "out.ptyd")
+    rtol = 1e-6 if how == "fast" else 0
+    np.testing.assert_allclose(got.data, expected(wanted), rtol=rtol)
+
+
+def test_the_reference_of_a_normalisation_may_be_a_value(ptystream, config, tmp_path):
+    frames = frames_of(6)
+    path = tmp_path / "raw.h5"
+    write(path, frames)
+    with h5py.File(path, "a") as file:
+        file["entry/i0"] = np.array([1.0, 2.0, 4.0, 2.0, 1.0, 2.0])
+        file["entry/short"] = np.ones(5)
+        file["entry/zero"] = np.array([1.0, 0.0, 1.0, 1.0, 1.0, 1.0])
+    data = block(path, normalization={"key": "entry/i0", "reference": 8.0, "sigma": 10.0})
+    data["frameorder"] = {"indices": [2, 0]}
+    ptystream("run", config(data), "--quiet")
+    chosen = frames[[2, 0]] * np.array([2.0, 8.0])[:, None, None]
+    np.testing.assert_array_equal(read(tmp_path / "out.ptyd").data, expected(chosen))
+    for key, words in [("short", "one value for each of 6 frames"), ("zero", "scan point 1")]:
+        bad = block(path, normalization={"key": f"entry/{key}"})
+        assert words in ptystream("run", config(bad), "--fresh", expect=3).stderr

@@ -142,6 +142,8 @@ pub(crate) struct ScanArrays {
     pub dark: Option<Array>,
     /// Divides.
     pub flat: Option<Array>,
+    /// Multiplies each frame, one a scan point.
+    pub scale: Option<Vec<f64>>,
     /// The scan's 2-D weight.
     pub weight: Option<Array>,
 }
@@ -156,7 +158,8 @@ impl ScanArrays {
             None => Ok(None),
         };
         let (dark, flat) = (of_frame("dark")?, of_frame("flat")?);
-        match (plan.corrected, dark.is_some() || flat.is_some()) {
+        let scale = arrays.get("scale").map(Array::to_f64);
+        match (plan.corrected, dark.is_some() || flat.is_some() || scale.is_some()) {
             (true, false) => return Err(PrepareError::ArrayMissing("dark or flat")),
             (false, true) => return Err(PrepareError::ArrayUnexpected),
             _ => {}
@@ -175,7 +178,7 @@ impl ScanArrays {
             }
             _ => None,
         };
-        Ok(Self { dark, flat, weight })
+        Ok(Self { dark, flat, scale, weight })
     }
 }
 

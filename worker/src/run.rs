@@ -305,7 +305,8 @@ impl Worker {
             let mut opened = self.args.registry.open(spec).map_err(|e| Failure::from(&e))?;
             if plan.load_common {
                 let own = opened.load_common().map_err(|e| Failure::from(&e))?;
-                for (name, array) in [("dark", own.dark), ("flat", own.flat)] {
+                let own_arrays = [("dark", own.dark), ("flat", own.flat), ("scale", own.scale)];
+                for (name, array) in own_arrays {
                     if let Some(array) = array {
                         arrays.insert(name.to_owned(), array);
                     }

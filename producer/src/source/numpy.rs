@@ -23,7 +23,6 @@ use ptystream_common::params::{ParamDecl, ParamDefault, ParamType};
 use ptystream_common::source::{
     Check, Common, Recorded, Source, SourceError, SourceKind, SourceSpec,
 };
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -177,7 +176,7 @@ impl Source for NumpySource {
     }
 
     fn load_common(&mut self) -> Result<Common, SourceError> {
-        Ok(Common { dark: self.extra("dark")?, flat: self.extra("flat")?, other: BTreeMap::new() })
+        Ok(Common { dark: self.extra("dark")?, flat: self.extra("flat")?, ..Common::default() })
     }
 
     fn check(

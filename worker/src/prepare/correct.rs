@@ -1,9 +1,9 @@
-//! Dark and flat, row by row.
+//! Dark, flat and the frame's scale, row by row.
 //!
 //! | arithmetic | pixel |
 //! |---|---|
-//! | exact | `max(raw - dark, 0) / flat`, each operation in `float64` |
-//! | fast | `max(raw - dark, 0) * gain`, in `float32`, `gain = 1 / flat` |
+//! | exact | `max(raw - dark, 0) / flat * scale`, each operation in `float64` |
+//! | fast | `max(raw - dark, 0) * gain * scale`, in `float32`, `gain = 1 / flat` |
 //! | `compat = "ptypy"` | each result truncated to the raw type, as ptypy's `Hdf5Loader` does |
 
 use crate::plan::{Layout, ScanArrays};
@@ -55,7 +55,7 @@ impl Correction {
         let plane = |a: &ptystream_common::frame::Array| layout.cut(&a.to_f64());
         let dark = arrays.dark.as_ref().map(plane);
         let flat = arrays.flat.as_ref().map(plane);
-        if dark.is_none() && flat.is_none() {
+        if dark.is_none() && flat.is_none() && arrays.scale.is_none() {
             return Self::None;
         }
         if compat {
@@ -83,6 +83,23 @@ impl Correction {
 fn divides_in_single(raw: Dtype, flat: Dtype) -> bool {
     let narrow = |d: Dtype| d.size() <= 2 || d == Dtype::F32;
     (raw == Dtype::F32 || flat == Dtype::F32) && narrow(raw) && narrow(flat)
+}
+
+/// Multiplies a row that has been corrected.
+#[inline(always)]
+pub(crate) fn scaled<W: Float>(row: &mut [W], scale: f64) {
+    if scale != 1.0 {
+        let scale = W::of(scale);
+        row.iter_mut().for_each(|v| *v = *v * scale);
+    }
+}
+
+/// Multiplies a row in the raw type.
+#[inline(always)]
+pub(crate) fn scaled_in_raw<T: Raw>(row: &mut [T], scale: f64) {
+    if scale != 1.0 {
+        row.iter_mut().for_each(|v| *v = T::truncated(v.f64() * scale));
+    }
 }
 
 /// Reads a row as it is.

@@ -21,12 +21,14 @@ pub(crate) struct DataScratch {
 
 /// Prepares the decoded pixels `raw` of a frame of type `dtype` into slot `slot` of `out`.
 ///
-/// `bad`: pixels to be cleared, over the part shared with the region of interest; 1 is bad.
+/// `bad`: pixels to be cleared, over the part shared with the region of interest; 1 is bad. `scale`:
+/// what the frame is multiplied by.
 pub(crate) fn prepare(
     recipe: &Recipe,
     dtype: Dtype,
     raw: &[u8],
     bad: Option<&[u8]>,
+    scale: f64,
     scratch: &mut DataScratch,
     out: &mut Buffer,
     slot: usize,
@@ -35,11 +37,11 @@ pub(crate) fn prepare(
     if std::is_x86_feature_detected!("avx2") {
         with_type!(dtype, T => {
             // SAFETY: the processor has AVX2, as was asked above.
-            unsafe { prepare_avx2::<T>(recipe, raw, bad, scratch, out, slot) }
+            unsafe { prepare_avx2::<T>(recipe, raw, bad, scale, scratch, out, slot) }
         });
         return;
     }
-    with_type!(dtype, T => prepare_typed::<T>(recipe, raw, bad, scratch, out, slot));
+    with_type!(dtype, T => prepare_typed::<T>(recipe, raw, bad, scale, scratch, out, slot));
 }
 
 /// As [`prepare_typed`], compiled for AVX2.
@@ -52,11 +54,12 @@ unsafe fn prepare_avx2<T: Raw>(
     recipe: &Recipe,
     raw: &[u8],
     bad: Option<&[u8]>,
+    scale: f64,
     scratch: &mut DataScratch,
     out: &mut Buffer,
     slot: usize,
 ) {
-    prepare_typed::<T>(recipe, raw, bad, scratch, out, slot);
+    prepare_typed::<T>(recipe, raw, bad, scale, scratch, out, slot);
 }
 
 #[inline(always)]
@@ -64,6 +67,7 @@ fn prepare_typed<T: Raw>(
     recipe: &Recipe,
     raw: &[u8],
     bad: Option<&[u8]>,
+    scale: f64,
     scratch: &mut DataScratch,
     out: &mut Buffer,
     slot: usize,
@@ -108,18 +112,21 @@ fn prepare_typed<T: Raw>(
             stage.made(scratch, out, |y, row: &mut [f64]| {
                 let dark = dark.map(|d| &d[plane(y)]);
                 correct::exact::<T>(row_of(y), dark, flat.map(|f| &f[plane(y)]), row);
+                correct::scaled(row, scale);
                 clear(row, bad, y);
             });
         }
         Correction::Fast { dark, gain, floor } => {
             stage.made(scratch, out, |y, row: &mut [f32]| {
                 correct::fast::<T>(row_of(y), &dark[plane(y)], &gain[plane(y)], *floor, row);
+                correct::scaled(row, scale);
                 clear(row, bad, y);
             });
         }
         Correction::FastCounts { dark, gain } => {
             stage.made(scratch, out, |y, row: &mut [f32]| {
                 correct::fast_counts(row_of(y), &dark[plane(y)], &gain[plane(y)], row);
+                correct::scaled(row, scale);
                 clear(row, bad, y);
             });
         }
@@ -128,6 +135,7 @@ fn prepare_typed<T: Raw>(
             let in_raw = |y: usize, row: &mut [T]| {
                 let dark = dark.map(|d| &d[plane(y)]);
                 correct::in_raw(row_of(y), dark, flat.map(|f| &f[plane(y)]), *single, row);
+                correct::scaled_in_raw(row, scale);
                 clear(row, bad, y);
             };
             if layout.rebin == 1 {

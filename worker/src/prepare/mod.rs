@@ -210,7 +210,13 @@ impl Preparer {
                 }
                 None => recipe.bad_flat.as_deref(),
             };
-            data::prepare(recipe, dtype, raw, bad, &mut self.data_scratch, &mut data, slot);
+            let scale = match &self.arrays.scale {
+                None => 1.0,
+                Some(all) => *all
+                    .get(frame.index.0 as usize)
+                    .ok_or(PrepareError::ArrayMissing("scale of each frame"))?,
+            };
+            data::prepare(recipe, dtype, raw, bad, scale, &mut self.data_scratch, &mut data, slot);
             if own {
                 let weight = frame.weights.as_ref().unwrap_or(&self.weight);
                 let w = Weights { bytes: &weight.data, dtype: weight.dtype, bad };

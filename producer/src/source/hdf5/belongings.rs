@@ -1,6 +1,7 @@
 //! What belongs to the frames: masks, dark and flat, recorded geometry.
 
-use super::super::keys::Keys;
+use super::super::keys::{Keys, wrong};
+use super::order::Order;
 use super::stack::Stack;
 use ptystream_common::dtype::Dtype;
 use ptystream_common::error::chain;
@@ -77,6 +78,63 @@ fn inverted(values: &[f64], dtype: Dtype, shape: &[usize]) -> Array {
         };
     }
     by_type!(Bool => u8, U8 => u8, U16 => u16, U32 => u32, I8 => i8, I16 => i16, I32 => i32, I64 => i64, F64 => f64)
+}
+
+/// Makes factors of one value (I0) a frame: reference over value.
+///
+/// # Errors
+/// [`SourceError`] if there is not one value for each frame, or one is not above 0.
+/// # Source
+/// ptypy `Hdf5Loader`: values that are `sigma` standard deviations off the mean are not used.
+pub(super) fn normalization(
+    keys: Keys<'_>,
+    dataset: &H5Dataset,
+    order: &Order,
+    frames: usize,
+) -> Result<(Array, Option<String>), SourceError> {
+    let name = "data.normalization.key";
+    let read = dataset.read().map_err(|e| SourceError::input(format!("{name}: {}", chain(&e))))?;
+    let all = read.to_f64();
+    if all.len() != frames {
+        return Err(SourceError::input(format!(
+            "{name}: {} has shape {:?}; one value for each of {frames} frames is needed",
+            origin(dataset),
+            dataset.shape()
+        )));
+    }
+    let count = order.len(frames);
+    let values: Vec<f64> =
+        (0..count as u64).map(|point| all[order.frame(point) as usize]).collect();
+    if let Some(at) = values.iter().position(|v| !(v.is_finite() && *v > 0.0)) {
+        return Err(SourceError::input(format!(
+            "{name}: the value of scan point {at} in {} is {}; it must be above 0 (framefilter \
+             leaves frames out)",
+            origin(dataset),
+            values[at]
+        )));
+    }
+    let mean = values.iter().sum::<f64>() / count as f64;
+    let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / count as f64;
+    let sigma = keys.number("normalization.sigma")?.unwrap_or(3.0);
+    let reference = match keys.text("normalization.reference") {
+        Ok(Some("scan") | None) => mean,
+        Ok(Some(other)) => {
+            let text = format!("'{other}' is neither \"scan\" nor a value");
+            return Err(wrong("normalization.reference", text));
+        }
+        Err(_) => keys.number("normalization.reference")?.unwrap_or(mean),
+    };
+    let used = |v: f64| (v - mean).abs() <= sigma * variance.sqrt();
+    let scale: Vec<f64> =
+        values.iter().map(|&v| if used(v) { reference / v } else { 1.0 }).collect();
+    let left = values.iter().filter(|v| !used(**v)).count();
+    let note = (left > 0).then(|| {
+        format!(
+            "{left} frames are not normalised: their value in {} is too far off",
+            origin(dataset)
+        )
+    });
+    Ok((Array::from_items(&[count], &scale), note))
 }
 
 /// Averages a stack of images, `(n, rows, cols)`, to one of `float64`.

@@ -122,6 +122,12 @@ static PARAMS: &[ParamDecl] = &[
     key("darkfield.key", "Dataset of the dark frame, subtracted from each frame.").level(1),
     file("flatfield.file", "HDF5 file with the flat frame; None: intensities.file.").level(1),
     key("flatfield.key", "Dataset of the flat frame, by which each frame is divided.").level(1),
+    file("normalization.file", "HDF5 file with the normalisation; None: intensities.file.").level(1),
+    key("normalization.key", "Dataset of one value a frame (I0): each frame is divided by its own and multiplied by the reference.").level(1),
+    factor("normalization.sigma", 3.0, "Frames whose value is further from the mean than so many standard deviations are left as they are.")
+        .level(2),
+    ParamDecl::new("normalization.reference", &[ParamType::Str, ParamType::Float], ParamDefault::Str("scan"), "By what frames are multiplied: the mean over the scan (\"scan\"), or a value.")
+        .level(2),
     file("recorded_energy.file", "HDF5 file with the photon energy; None: intensities.file."),
     key("recorded_energy.key", "Dataset of the photon energy."),
     factor("recorded_energy.multiplier", 1.0, "Makes keV of the recorded energy.").unit("keV"),
@@ -317,7 +323,17 @@ impl Source for Hdf5Source {
     fn load_common(&mut self) -> Result<Common, SourceError> {
         let dark = self.frame_shaped("darkfield")?.map(|dark| self.padded(dark, false));
         let flat = self.frame_shaped("flatfield")?.map(|flat| self.padded(flat, true));
-        Ok(Common { dark, flat, other: BTreeMap::new() })
+        let scale = match self.files.dataset("normalization", "key")? {
+            Some(dataset) => {
+                let keys = Keys(&self.files.spec);
+                let (scale, note) =
+                    belongings::normalization(keys, &dataset, &self.order, self.frames.len())?;
+                self.warnings.extend(note);
+                Some(scale)
+            }
+            None => None,
+        };
+        Ok(Common { dark, flat, scale, other: BTreeMap::new() })
     }
 
     fn check(
@@ -391,6 +407,7 @@ impl Source for Hdf5Source {
             ("positions", "slow_key"),
             ("positions", "fast_key"),
             ("framefilter", "key"),
+            ("normalization", "key"),
             ("mask", "key"),
             ("darkfield", "key"),
             ("flatfield", "key"),
