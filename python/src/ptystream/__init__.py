@@ -3,8 +3,10 @@
 ==================  ==============================================================================
 `Scan`              base class of a source, with the hooks of ptypy's `PtyScan`
 `FrameError`        raise it in a hook where one frame is bad: it becomes a gap, the scan goes on
+`Interrupted`       raise it in `check` where a scan was ended from outside
 `from_ptyscan`      makes a source of a class or an object that has `PtyScan`'s hooks
 `subscribe`         yields prepared frames of a file while it grows
+`ptystream.push`    frames pushed from an acquisition script
 `ptystream.ptypy`   `PtystreamScan` for ptypy; imports ptypy, so it is not imported here
 ==================  ==============================================================================
 """
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from .adapter import from_ptyscan
 from .params import Param, parse_defaults
-from .scan import FrameError, Scan
+from .scan import FrameError, Interrupted, Scan
 
 if TYPE_CHECKING:
     from .follow import Aborted, Frame, subscribe
@@ -22,6 +24,7 @@ __all__ = [
     "Aborted",
     "Frame",
     "FrameError",
+    "Interrupted",
     "Param",
     "Scan",
     "from_ptyscan",

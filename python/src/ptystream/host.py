@@ -7,7 +7,7 @@ that the JSON names, one after the other. Whatever a hook prints goes to stderr.
 request               fields                                  answer
 ====================  ======================================  ====================================
 describe              target                                  params
-open                  target, data, given, base               recorded, num_frames
+open                  target, data, given, base               recorded, num_frames, live
 load_positions                                                array or null
 load_weight                                                   array or null
 check                 frames, start                           accessible, end
@@ -31,7 +31,7 @@ from typing import Any, BinaryIO, Dict, List, Optional, Sequence, Tuple
 import numpy as np
 
 from .params import Param, declared, nested
-from .scan import FrameError
+from .scan import FrameError, Interrupted
 
 _RECORDED = ("energy", "distance", "psize")
 
@@ -65,7 +65,11 @@ class Host:
             value = info.get(key) if hasattr(info, "get") else getattr(info, key, None)
             if key not in given and value is not None and not _same(value, before[key]):
                 recorded[key] = [float(v) for v in np.atleast_1d(value)]
-        return {"recorded": recorded, "num_frames": _count(getattr(self.scan, "num_frames", None))}
+        answer = {"recorded": recorded, "num_frames": _count(getattr(self.scan, "num_frames", None))}
+        if getattr(self.scan, "live", False):
+            dtype, shape = self.scan.frame_form()
+            answer["live"] = {"dtype": np.dtype(dtype).name, "shape": [int(n) for n in shape]}
+        return answer
 
     def load_positions(self) -> Tuple[Dict[str, Any], List[np.ndarray]]:
         return _one(self.scan.load_positions())
@@ -175,6 +179,10 @@ def serve(source: BinaryIO, out: BinaryIO) -> None:
             header, arrays = answer if isinstance(answer, tuple) else (answer, [])
         except FrameError as error:
             header, arrays = {"error": str(error), "traceback": "", "frame": True}, []
+        except Interrupted as error:
+            header = {"error": str(error), "traceback": "", "frame": False}
+            header["interrupted"] = int(error.frames)
+            arrays = []
         except BaseException as error:  # Whatever a hook raises is the user's to see.
             text = f"{type(error).__name__}: {error}"
             header = {"error": text, "traceback": traceback.format_exc(), "frame": False}

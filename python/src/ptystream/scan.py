@@ -18,6 +18,14 @@ class FrameError(Exception):
     """One frame cannot be had. It becomes a gap with this text, and the scan goes on."""
 
 
+class Interrupted(Exception):
+    """Raise it in `check` where the scan was ended from outside after `frames` frames."""
+
+    def __init__(self, frames: int, reason: str) -> None:
+        super().__init__(reason)
+        self.frames = frames
+
+
 class _Default:
     """`cls.DEFAULT`: the parameters of the docstrings, a fresh tree each time."""
 
@@ -39,6 +47,9 @@ class Scan:
     DEFAULT = _Default()
     #: Number of scan points, if it is not that of the positions.
     num_frames: Optional[int] = None
+    #: Whether frames come at their own time and can be had once only. Such a scan gives `frame_form`,
+    #: and `load` gives positions; `check` counts all frames that have come.
+    live = False
 
     def __init__(self, pars: Any = None, **kwargs: Any) -> None:
         self.p = type(self).DEFAULT
@@ -74,6 +85,10 @@ class Scan:
         Frames are 2-D arrays of one shape and type.
         """
         raise NotImplementedError("load(indices) has to return frames, positions and weights")
+
+    def frame_form(self) -> Any:
+        """Returns type and shape of the frames of a live scan, such as ("uint16", (512, 512))."""
+        raise NotImplementedError("frame_form() has to tell type and shape of a live scan's frames")
 
     def correct(self, raw: Frames, weights: Frames, common: Any) -> Tuple[Frames, Frames]:
         """Changes frames and weights before they are prepared."""

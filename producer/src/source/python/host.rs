@@ -62,6 +62,8 @@ pub(super) enum HostError {
         traceback: String,
         /// Whether only the frame is bad.
         frame: bool,
+        /// The scan was ended from outside after so many frames.
+        interrupted: Option<u64>,
     },
 }
 
@@ -106,6 +108,7 @@ impl Host {
                 text: text.to_owned(),
                 traceback: answer["traceback"].as_str().unwrap_or_default().to_owned(),
                 frame: answer["frame"] == json!(true),
+                interrupted: answer["interrupted"].as_u64(),
             }),
         }
     }

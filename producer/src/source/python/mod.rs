@@ -16,9 +16,12 @@ pub use host::set_interpreter;
 
 use host::{Host, HostError};
 use ptystream_common::codec::Encoding;
+use ptystream_common::dtype::Dtype;
 use ptystream_common::frame::{Array, FrameForm, Loaded, RawFrame};
 use ptystream_common::index::Index;
-use ptystream_common::source::{Check, Recorded, Source, SourceError, SourceKind, SourceSpec};
+use ptystream_common::source::{
+    Check, Recorded, Source, SourceError, SourceKind, SourceSpec, WithFrames,
+};
 use ptystream_common::value::Value;
 use serde_json::{Map, Value as Json, json};
 use std::collections::HashMap;
@@ -72,6 +75,7 @@ pub struct PythonSource {
     num_frames: Option<usize>,
     recorded: Recorded,
     form: Option<FrameForm>,
+    live: bool,
 }
 
 /// Makes JSON of a value; what JSON has no word for becomes a text.
@@ -95,6 +99,13 @@ fn to_json(value: &Value) -> Json {
             }
         }
     }
+}
+
+/// Reads type and extent of a live scan's frames; `None`: it is not live.
+fn live_form(live: &Json) -> Option<FrameForm> {
+    let dtype = Dtype::from_name(live["dtype"].as_str()?)?;
+    let extent = |axis: usize| Some(live["shape"].get(axis)?.as_u64()? as usize);
+    Some(FrameForm { dtype, shape: [extent(0)?, extent(1)?] })
 }
 
 impl PythonSource {
@@ -124,7 +135,9 @@ impl PythonSource {
             ..Recorded::default()
         };
         let num_frames = answer["num_frames"].as_u64().map(|n| n as usize);
-        Ok(Self { target: target.to_owned(), host, num_frames, recorded, form: None })
+        let form = live_form(&answer["live"]);
+        let live = form.is_some();
+        Ok(Self { target: target.to_owned(), host, num_frames, recorded, form, live })
     }
 
     /// Calls a hook that is about the scan.
@@ -195,7 +208,13 @@ impl Source for PythonSource {
     ) -> Result<Check, SourceError> {
         let total = num_frames.or(self.num_frames).unwrap_or(usize::MAX);
         let most = frames.min(total.saturating_sub(start)).min(u32::MAX as usize);
-        let (answer, _) = self.ask("check", json!({ "frames": most, "start": start }))?;
+        let request = json!({ "frames": most, "start": start });
+        let (answer, _) = match self.host.ask("check", request) {
+            Err(HostError::Raised { text, interrupted: Some(frames), .. }) => {
+                return Err(SourceError::Interrupted { frames, reason: text });
+            }
+            done => done.map_err(|e| SourceError::input(format!("{}.check: {e}", self.target)))?,
+        };
         let accessible = answer["accessible"].as_u64().unwrap_or(0) as usize;
         Ok(Check { accessible: accessible.min(most), end_of_scan: answer["end"].as_bool() })
     }
@@ -218,6 +237,14 @@ impl Source for PythonSource {
 
     fn num_frames(&mut self) -> Result<Option<usize>, SourceError> {
         Ok(self.num_frames)
+    }
+
+    fn is_live(&self) -> bool {
+        self.live
+    }
+
+    fn with_frames(&mut self) -> Result<Option<WithFrames>, SourceError> {
+        Ok(self.live.then_some(WithFrames { position: true, weights: None }))
     }
 
     fn recorded(&mut self) -> Result<Recorded, SourceError> {
