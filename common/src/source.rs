@@ -125,6 +125,18 @@ pub struct Check {
     pub end_of_scan: Option<bool>,
 }
 
+/// When a frame was exposed.
+///
+/// # Shapes and units
+/// Seconds since the start of the series, by the detector's clock.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Exposure {
+    /// When it began.
+    pub start: f64,
+    /// When it ended.
+    pub stop: f64,
+}
+
 /// What comes with each frame beside its pixels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WithFrames {
@@ -242,6 +254,11 @@ pub trait Source: Send {
     /// A live source has to say it: nobody can wait for its first frame before the scan begins.
     fn with_frames(&mut self) -> Result<Option<WithFrames>, SourceError> {
         Ok(None)
+    }
+
+    /// Returns when a frame that was loaded was exposed; `None` if the source does not know.
+    fn exposure(&mut self, _index: Index) -> Option<Exposure> {
+        None
     }
 
     /// Returns things that a user should know though they are no errors.
