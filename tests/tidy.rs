@@ -199,7 +199,8 @@ fn arrows_point_from_root_to_roles_to_common() {
 
 #[test]
 fn what_is_hard_to_replace_has_one_home() {
-    let homes: [(&[&str], &[&str], &[&str]); 3] = [
+    let homes: [(&[&str], &[&str], &[&str]); 4] = [
+        (&["mpi"], &["common"], &["common/src/link/mpi"]),
         (&["zeromq"], &["common"], &["common/src/link/zmq"]),
         (&["hdf5", "hdf5_sys"], &["common"], &["common/src/h5", "common/src/ptyd"]),
         (&["clap"], &["."], &["src/"]),

@@ -1,6 +1,7 @@
 //! Addresses, and which link carries them.
 
 use super::inproc::Inproc;
+use super::mpi::Mpi;
 use super::zmq::Zmq;
 use super::{DEAD_AFTER, Link};
 use crate::error::{Failure, Kind};
@@ -19,7 +20,7 @@ pub(super) enum ZmqAddress {
 /// Chooses the link that carries `address`, by its scheme.
 ///
 /// # Errors
-/// [`Kind::Config`] if it begins with none of `inproc://`, `tcp://` and `ipc://`.
+/// [`Kind::Config`] if it begins with none of `inproc://`, `mpi://`, `tcp://` and `ipc://`.
 pub fn for_address(address: &str) -> Result<Box<dyn Link>, Failure> {
     for_address_with(address, DEAD_AFTER)
 }
@@ -32,6 +33,7 @@ pub fn for_address(address: &str) -> Result<Box<dyn Link>, Failure> {
 pub fn for_address_with(address: &str, dead_after: Duration) -> Result<Box<dyn Link>, Failure> {
     match address.split_once("://") {
         Some(("inproc", _)) => Ok(Box::new(Inproc)),
+        Some(("mpi", _)) => Ok(Box::new(Mpi)),
         Some(("tcp" | "ipc", _)) => Ok(Box::new(Zmq::new(dead_after))),
         _ => Err(Failure::new(
             Kind::Config,

@@ -8,6 +8,7 @@
 //! | link | address | what it is |
 //! |---|---|---|
 //! | [`Inproc`] | `inproc://name` | channels of one process; buffers move, nothing is copied |
+//! | [`mpi::Mpi`] | `mpi://RANK/NAME` | ranks of one MPI job, with the feature `mpi` |
 //! | [`Zmq`] | `tcp://host:port`, `ipc:///path` | ROUTER (hub) and DEALER (spoke) of the crate `zeromq` |
 //!
 //! Messages of one connection arrive whole, in order and once, or the connection is gone; what
@@ -22,6 +23,7 @@
 
 mod address;
 mod inproc;
+pub mod mpi;
 mod zmq;
 
 pub use address::{for_address, for_address_with};
