@@ -6,14 +6,16 @@ use crate::progress::{LogWriter, Show};
 use crate::signals::{self, Caught};
 use crate::{
     chaos, check, checksums, compare, config, init, inspect, local, memory, params_cmd, peek,
-    picture, repair, report, roles,
+    picture, ranks, repair, report, roles,
 };
 use clap::Parser;
 use ptystream_common::error::{Failure, Kind, chain};
+use ptystream_common::link::mpi::Duty;
 use ptystream_common::ptyd::PtydError;
 use ptystream_common::report::ScanReport;
 use ptystream_common::shutdown::Shutdown;
 use ptystream_common::source::Registry;
+use ptystream_producer::run::Progress;
 use ptystream_producer::source::python::set_interpreter;
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
@@ -84,23 +86,61 @@ fn start_logs(command: &Command) {
 
 fn dispatch(command: Command, registry: &Registry, shutdown: &Shutdown) -> Result<u8, Failure> {
     match command {
-        Command::Run(args) => run(&args, registry, shutdown),
-        Command::Producer(args) => {
-            let config = load(&args.scan, registry)?;
-            scan(&config, args.talk, args.report.as_deref(), args.gaps_ok, |config, progress| {
-                let dead_after = args.link.dead_after;
-                roles::producer(config, &args.bind, dead_after, registry, shutdown, progress)
+        Command::Run(args) if ranks::are_several() => ranks::run(registry, |master| {
+            run(&args, registry, shutdown, &|config, progress| {
+                master.run(config, registry, shutdown, progress)
             })
+        }),
+        Command::Run(args) => run(&args, registry, shutdown, &|config, progress| {
+            local::run(config, registry, shutdown, progress)
+        }),
+        Command::Producer(args) => {
+            let (bind, dead_after) = (args.bind.as_deref(), args.link.dead_after);
+            ranks::as_role(
+                |_| Duty::Producer,
+                bind.is_some(),
+                &Shutdown::new(),
+                |world| {
+                    let config = load(&args.scan, registry)?;
+                    scan(
+                        &config,
+                        args.talk,
+                        args.report.as_deref(),
+                        args.gaps_ok,
+                        |config, progress| {
+                            roles::producer(
+                                config, bind, world, dead_after, registry, shutdown, progress,
+                            )
+                        },
+                    )
+                },
+            )
         }
         Command::Worker(args) => {
-            let frames = roles::worker(&args, registry, shutdown)?;
-            tracing::info!(frames, "worker done");
-            Ok(OK)
+            let given = args.producer.is_some() || args.sink.is_some();
+            ranks::as_role(
+                |_| Duty::Worker,
+                given,
+                shutdown,
+                |world| {
+                    let frames = roles::worker(&args, world, registry, shutdown)?;
+                    tracing::info!(frames, "worker done");
+                    Ok(OK)
+                },
+            )
         }
         Command::Sink(args) => {
-            let report = roles::sink(&args, shutdown)?;
-            tracing::info!(frames = report.frames, gaps = report.gaps.len(), "sink done");
-            Ok(if report.gaps.is_empty() { OK } else { GAPS })
+            let given = args.producer.is_some() || args.bind.is_some();
+            ranks::as_role(
+                |_| Duty::Sink,
+                given,
+                shutdown,
+                |world| {
+                    let report = roles::sink(&args, world, shutdown)?;
+                    tracing::info!(frames = report.frames, gaps = report.gaps.len(), "sink done");
+                    Ok(if report.gaps.is_empty() { OK } else { GAPS })
+                },
+            )
         }
         Command::Init(args) => print(&init::init(&args.what, &args.out)?),
         Command::Params(args) if args.schema => {
@@ -197,17 +237,20 @@ fn dispatch(command: Command, registry: &Registry, shutdown: &Shutdown) -> Resul
 
 /// Prepares one scan, or several one after the other: each has its file and report, and the highest
 /// exit code is that of all.
-fn run(args: &RunArgs, registry: &Registry, shutdown: &Shutdown) -> Result<u8, Failure> {
+fn run(
+    args: &RunArgs,
+    registry: &Registry,
+    shutdown: &Shutdown,
+    prepare: &dyn Fn(&Config, &mut dyn FnMut(&Progress)) -> Result<ScanReport, Failure>,
+) -> Result<u8, Failure> {
     let mut set = args.scan.set.clone();
     if let Some(threads) = args.threads {
         set.push(format!("pipeline.threads={threads}"));
     }
     let one = |scan_args: &ScanArgs, config: &Config| {
         let json = args.report.as_deref();
-        scan(config, args.talk, json, args.gaps_ok, |config, progress| {
-            local::run(config, registry, shutdown, progress)
-        })
-        .inspect_err(|_| tracing::debug!(scan = ?scan_args.numbers, "ended by a failure"))
+        scan(config, args.talk, json, args.gaps_ok, |config, progress| prepare(config, progress))
+            .inspect_err(|_| tracing::debug!(scan = ?scan_args.numbers, "ended by a failure"))
     };
     let scan_args = ScanArgs { set, ..args.scan.clone() };
     let Some(Numbers { first, last }) = scan_args.numbers.filter(|n| n.first < n.last) else {
@@ -290,10 +333,7 @@ fn scan(
     talk: TalkArgs,
     json: Option<&Path>,
     gaps_ok: bool,
-    run: impl FnOnce(
-        &Config,
-        &mut dyn FnMut(&ptystream_producer::run::Progress),
-    ) -> Result<ScanReport, Failure>,
+    run: impl FnOnce(&Config, &mut dyn FnMut(&Progress)) -> Result<ScanReport, Failure>,
 ) -> Result<u8, Failure> {
     let mut show = Show::new(talk.quiet);
     let result = run(config, &mut |progress| show.update(progress));

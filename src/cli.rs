@@ -209,9 +209,10 @@ pub struct ProducerArgs {
     /// Which scan.
     #[command(flatten)]
     pub scan: ScanArgs,
-    /// Address to bind: tcp://HOST:PORT or ipc:///PATH; workers and sink connect to it
-    #[arg(long, default_value = PRODUCER_ADDRESS, value_name = "ADDRESS")]
-    pub bind: String,
+    /// Address to bind: tcp://HOST:PORT or ipc:///PATH; workers and sink connect to it [default:
+    /// tcp://127.0.0.1:5710; under mpirun, none: the ranks talk over MPI]
+    #[arg(long, value_name = "ADDRESS")]
+    pub bind: Option<String>,
     /// When a connection counts as dead.
     #[command(flatten)]
     pub link: LinkArgs,
@@ -229,12 +230,12 @@ pub struct ProducerArgs {
 /// `ptystream worker`
 #[derive(Args, Debug)]
 pub struct WorkerArgs {
-    /// The producer's address
-    #[arg(long, default_value = PRODUCER_ADDRESS, value_name = "ADDRESS")]
-    pub producer: String,
-    /// The sink's address
-    #[arg(long, default_value = SINK_ADDRESS, value_name = "ADDRESS")]
-    pub sink: String,
+    /// The producer's address [default: tcp://127.0.0.1:5710; under mpirun, the rank that is one]
+    #[arg(long, value_name = "ADDRESS")]
+    pub producer: Option<String>,
+    /// The sink's address [default: tcp://127.0.0.1:5711; under mpirun, the rank that is one]
+    #[arg(long, value_name = "ADDRESS")]
+    pub sink: Option<String>,
     /// Workers in this process, each a thread with its own connections
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub threads: usize,
@@ -255,12 +256,13 @@ pub struct WorkerArgs {
 /// `ptystream sink`
 #[derive(Args, Debug)]
 pub struct SinkArgs {
-    /// The producer's address
-    #[arg(long, default_value = PRODUCER_ADDRESS, value_name = "ADDRESS")]
-    pub producer: String,
-    /// Address to bind: tcp://HOST:PORT or ipc:///PATH; workers connect to it
-    #[arg(long, default_value = SINK_ADDRESS, value_name = "ADDRESS")]
-    pub bind: String,
+    /// The producer's address [default: tcp://127.0.0.1:5710; under mpirun, the rank that is one]
+    #[arg(long, value_name = "ADDRESS")]
+    pub producer: Option<String>,
+    /// Address to bind: tcp://HOST:PORT or ipc:///PATH; workers connect to it [default:
+    /// tcp://127.0.0.1:5711; under mpirun, none: the ranks talk over MPI]
+    #[arg(long, value_name = "ADDRESS")]
+    pub bind: Option<String>,
     /// When a connection counts as dead.
     #[command(flatten)]
     pub link: LinkArgs,

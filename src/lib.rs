@@ -32,6 +32,7 @@ pub mod params_cmd;
 pub mod peek;
 pub mod picture;
 pub mod progress;
+mod ranks;
 pub mod repair;
 pub mod report;
 pub mod roles;

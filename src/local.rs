@@ -51,11 +51,11 @@ pub fn run(
         shutdown: Shutdown::new(),
     };
     let sink = spawn(SINK.into(), move || ptystream_sink::run::run(sink).map(|_| ()))?;
+    let mut roles = Joint::default();
     let threads = config
         .pipeline
         .threads
         .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-    let mut workers = Vec::with_capacity(threads);
     let over = Shutdown::new();
     for number in 0..threads.max(1) {
         let name = format!("worker {number}");
@@ -69,40 +69,65 @@ pub fn run(
             shutdown: over.clone(),
             activity: Arc::default(),
         };
-        workers.push(spawn(name, move || ptystream_worker::run::run(args).map(|_| ()))?);
+        roles.add(spawn(name, move || ptystream_worker::run::run(args).map(|_| ()))?);
     }
+    roles.add(sink);
     let result =
         ptystream_producer::run::run(scan, &config.pipeline, producer_hub, shutdown, progress);
     // One that connected too late to hear of the end would wait for its peers.
     over.begin();
-    let deadline = Instant::now() + STRAGGLING;
-    for thread in workers.into_iter().chain([sink]) {
-        let name = thread.thread().name().unwrap_or("a role").to_owned();
-        let is_sink = name == SINK;
-        while !is_sink && !thread.is_finished() && Instant::now() < deadline {
-            std::thread::sleep(TICK);
-        }
-        if !is_sink && !thread.is_finished() {
-            // The scan has ended without it: a read that never returns ends with the process.
-            tracing::warn!("{name} did not end and is left behind");
-            continue;
-        }
-        match thread.join() {
-            Ok(Ok(())) => {}
-            // The producer has the same failure and returns it.
-            Ok(Err(failure)) => tracing::debug!("{name}: {failure}"),
-            Err(_) => {
-                return Err(Failure::new(
-                    Kind::Aborted,
-                    format!("{name} panicked; please report it"),
-                ));
-            }
-        }
-    }
+    roles.join()?;
     result
 }
 
-fn spawn(
+/// Roles that run as threads of this process.
+#[derive(Default)]
+pub(crate) struct Joint {
+    threads: Vec<JoinHandle<Result<(), Failure>>>,
+}
+
+impl Joint {
+    pub(crate) fn add(&mut self, thread: JoinHandle<Result<(), Failure>>) {
+        self.threads.push(thread);
+    }
+
+    /// Waits until all have ended, but not for long for a worker that is stuck.
+    ///
+    /// # Errors
+    /// If one has panicked.
+    pub(crate) fn join(self) -> Result<(), Failure> {
+        let mut deadline = None;
+        for thread in self.threads {
+            let name = thread.thread().name().unwrap_or("a role").to_owned();
+            if name != SINK {
+                let deadline = *deadline.get_or_insert_with(|| Instant::now() + STRAGGLING);
+                while !thread.is_finished() && Instant::now() < deadline {
+                    std::thread::sleep(TICK);
+                }
+                if !thread.is_finished() {
+                    // The scan has ended without it: a read that never returns ends with the process.
+                    tracing::warn!("{name} did not end and is left behind");
+                    continue;
+                }
+            }
+            match thread.join() {
+                Ok(Ok(())) => {}
+                // The producer has the same failure and returns it.
+                Ok(Err(failure)) => tracing::debug!("{name}: {failure}"),
+                Err(_) => {
+                    return Err(Failure::new(
+                        Kind::Aborted,
+                        format!("{name} panicked; please report it"),
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Starts a role as a thread.
+pub(crate) fn spawn(
     name: String,
     work: impl FnOnce() -> Result<(), Failure> + Send + 'static,
 ) -> Result<JoinHandle<Result<(), Failure>>, Failure> {

@@ -1,8 +1,9 @@
-//! `producer`, `worker`, `sink`: one role of a scan over ZeroMQ.
+//! `producer`, `worker`, `sink`: one role of a scan over ZeroMQ, or of an MPI job.
 
-use crate::cli::{SinkArgs, WorkerArgs};
+use crate::cli::{PRODUCER_ADDRESS, SINK_ADDRESS, SinkArgs, WorkerArgs};
 use crate::config::Config;
 use ptystream_common::error::{Failure, Kind};
+use ptystream_common::link::mpi::{Duty, World};
 use ptystream_common::link::{SpokeSend, for_address_with};
 use ptystream_common::message::SinkReport;
 use ptystream_common::report::ScanReport;
@@ -17,13 +18,26 @@ use std::time::{Duration, Instant};
 
 const TICK: Duration = Duration::from_millis(20);
 
+/// Where the producer of a scan is: where it was said to be, or in the world, or where it is by default.
+fn producer_address(given: Option<&str>, world: Option<&World>) -> String {
+    let there = || world.and_then(|w| w.address(Duty::leads, "producer"));
+    given.map(str::to_owned).or_else(there).unwrap_or_else(|| PRODUCER_ADDRESS.into())
+}
+
+/// As [`producer_address`], of the sink.
+fn sink_address(given: Option<&str>, world: Option<&World>) -> String {
+    let there = || world.and_then(|w| w.address(Duty::writes, "sink"));
+    given.map(str::to_owned).or_else(there).unwrap_or_else(|| SINK_ADDRESS.into())
+}
+
 /// Hands out a scan at an address.
 ///
 /// # Errors
 /// What ended the scan.
 pub fn producer(
     config: &Config,
-    bind: &str,
+    bind: Option<&str>,
+    world: Option<&World>,
     dead_after: Duration,
     registry: &Registry,
     shutdown: &Shutdown,
@@ -32,7 +46,8 @@ pub fn producer(
     let mut scan =
         Scan::open(&config.data, &config.pipeline, registry).map_err(|e| Failure::from(&e))?;
     scan.config = config.given();
-    let hub = for_address_with(bind, dead_after)?.hub(bind)?;
+    let bind = producer_address(bind, world);
+    let hub = for_address_with(&bind, dead_after)?.hub(&bind)?;
     tracing::info!(address = hub.address, "producer ready");
     ptystream_producer::run::run(scan, &config.pipeline, hub, shutdown, progress)
 }
@@ -41,8 +56,16 @@ pub fn producer(
 ///
 /// # Errors
 /// What ended the scan; the first of several.
-pub fn worker(args: &WorkerArgs, registry: &Registry, shutdown: &Shutdown) -> Result<u64, Failure> {
-    let base = args.name.clone().unwrap_or_else(process_name);
+pub fn worker(
+    args: &WorkerArgs,
+    world: Option<&World>,
+    registry: &Registry,
+    shutdown: &Shutdown,
+) -> Result<u64, Failure> {
+    let rank = || world.map(|w| format!("rank {}", w.rank()));
+    let base = args.name.clone().or_else(rank).unwrap_or_else(process_name);
+    let producer_at = producer_address(args.producer.as_deref(), world);
+    let sink_at = sink_address(args.sink.as_deref(), world);
     let peer_timeout = seconds("--peer-timeout", args.peer_timeout)?;
     let dead_after = args.link.dead_after;
     let mut threads = Vec::with_capacity(args.threads);
@@ -52,7 +75,7 @@ pub fn worker(args: &WorkerArgs, registry: &Registry, shutdown: &Shutdown) -> Re
             0 | 1 => base.clone(),
             _ => format!("{base}.{number}"),
         };
-        let producer = for_address_with(&args.producer, dead_after)?.spoke(&args.producer)?;
+        let producer = for_address_with(&producer_at, dead_after)?.spoke(&producer_at)?;
         let activity = Arc::<Activity>::default();
         watched.push(Watched {
             name: name.clone(),
@@ -63,7 +86,7 @@ pub fn worker(args: &WorkerArgs, registry: &Registry, shutdown: &Shutdown) -> Re
             name: name.clone(),
             producer,
             activity,
-            sink: for_address_with(&args.sink, dead_after)?.spoke(&args.sink)?,
+            sink: for_address_with(&sink_at, dead_after)?.spoke(&sink_at)?,
             registry: registry.clone(),
             window: args.window.max(1),
             peer_timeout,
@@ -75,7 +98,7 @@ pub fn worker(args: &WorkerArgs, registry: &Registry, shutdown: &Shutdown) -> Re
             .map_err(|e| Failure::new(Kind::Aborted, format!("cannot start a thread: {e}")))?;
         threads.push(thread);
     }
-    watch(&threads, &watched, &args.producer, peer_timeout)?;
+    watch(&threads, &watched, &producer_at, peer_timeout)?;
     let mut frames = 0;
     let mut first = None;
     for thread in threads {
@@ -138,14 +161,20 @@ fn watch<T>(
 ///
 /// # Errors
 /// What ended the scan.
-pub fn sink(args: &SinkArgs, shutdown: &Shutdown) -> Result<SinkReport, Failure> {
+pub fn sink(
+    args: &SinkArgs,
+    world: Option<&World>,
+    shutdown: &Shutdown,
+) -> Result<SinkReport, Failure> {
     let dead_after = args.link.dead_after;
-    let hub = for_address_with(&args.bind, dead_after)?.hub(&args.bind)?;
+    let bind = sink_address(args.bind.as_deref(), world);
+    let producer_at = producer_address(args.producer.as_deref(), world);
+    let hub = for_address_with(&bind, dead_after)?.hub(&bind)?;
     tracing::info!(address = hub.address, "sink ready");
     ptystream_sink::run::run(ptystream_sink::run::SinkArgs {
         name: process_name(),
         hub,
-        producer: for_address_with(&args.producer, dead_after)?.spoke(&args.producer)?,
+        producer: for_address_with(&producer_at, dead_after)?.spoke(&producer_at)?,
         into: args.into.clone(),
         peer_timeout: seconds("--peer-timeout", args.peer_timeout)?,
         shutdown: shutdown.clone(),

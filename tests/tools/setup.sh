@@ -2,7 +2,8 @@
 # Sets up what a build or the tests need beyond Rust: Debian packages, and a Python venv.
 #
 #   setup.sh native        C compiler, pkg-config, HDF5 (for building)
-#   setup.sh python FOLDER also ip (for tests with two hosts), Python, and a venv in FOLDER with
+#   setup.sh python FOLDER also ip (for tests with two hosts), Open MPI and libclang (for those of
+#                          the feature mpi), Python, and a venv in FOLDER with
 #                          tests/python/requirements.txt
 #
 # What is there already is left alone, so that a second call does nothing.
@@ -19,6 +20,14 @@ has_hdf5() {
     has pkg-config && { pkg-config --exists hdf5 || pkg-config --exists hdf5-serial; }
 }
 
+# The crate mpi reads mpi.h by it.
+has_libclang() {
+    for file in /usr/lib/llvm-*/lib/libclang*.so* /usr/lib/*/libclang*.so* /usr/lib*/libclang.so*; do
+        [ -e "$file" ] && return 0
+    done
+    return 1
+}
+
 has_venv() { has python3 && python3 -c 'import ensurepip, venv' >/dev/null 2>&1; }
 
 missing_packages() {
@@ -30,6 +39,9 @@ missing_packages() {
     if [ "$1" = python ]; then
         has_venv || printf ' python3 python3-venv'
         has ip || printf ' iproute2'
+        has mpirun || printf ' openmpi-bin'
+        has mpicc || printf ' libopenmpi-dev'
+        has_libclang || printf ' libclang-dev'
     fi
 }
 

@@ -9,8 +9,10 @@ use crossbeam_channel::Receiver;
 use std::convert::Infallible;
 
 fn missing() -> Failure {
-    let text = "this program is built without MPI; build it with `cargo build --release --features \
-                mpi` (Debian: libopenmpi-dev, openmpi-bin, libclang-dev)";
+    let text = "several processes of this program were started together, and it is built without \
+                MPI; build it with `cargo build --release --features mpi` (Debian: libopenmpi-dev, \
+                openmpi-bin, libclang-dev), or start roles with the addresses of the others \
+                (--producer tcp://HOST:PORT --sink tcp://HOST:PORT)";
     Failure::new(Kind::Config, text)
 }
 
@@ -39,7 +41,7 @@ impl World {
     ///
     /// # Errors
     /// Always.
-    pub fn join(_duty: Duty, _ending: Shutdown) -> Result<Self, Failure> {
+    pub fn join(_duty: fn(u32) -> Duty, _ending: Shutdown) -> Result<Self, Failure> {
         Err(missing())
     }
 

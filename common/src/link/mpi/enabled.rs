@@ -36,7 +36,7 @@ pub struct World {
 }
 
 impl World {
-    /// Joins the world and tells it what this rank does; once in the life of a process.
+    /// Joins the world and tells it what this rank does, by its number; once in the life of a process.
     ///
     /// All ranks have to join, or none gets any further. `ending` begins when the rank that leads
     /// ends, unless this rank is a sink and all went well.
@@ -44,7 +44,7 @@ impl World {
     /// # Errors
     /// [`Kind::Peer`] if MPI refuses, or does not support threads; [`Kind::Config`] if there is not
     /// exactly one rank that leads and one that writes.
-    pub fn join(duty: Duty, ending: Shutdown) -> Result<Self, Failure> {
+    pub fn join(duty: fn(u32) -> Duty, ending: Shutdown) -> Result<Self, Failure> {
         let refused = |text: String| Failure::new(Kind::Peer, format!("MPI: {text}"));
         let (commands, rx) = unbounded();
         let (words_tx, words) = unbounded();
@@ -53,10 +53,8 @@ impl World {
             .name("mpi".into())
             .spawn(move || engine::run(duty, &rx, words_tx, ending, &tx))
             .map_err(|e| refused(format!("cannot start a thread: {e}")))?;
-        let joined = joined
-            .recv()
-            .map_err(|_| refused("its thread has ended".into()))?
-            .map_err(refused)?;
+        let joined =
+            joined.recv().map_err(|_| refused("its thread has ended".into()))?.map_err(refused)?;
         let handle = Handle { commands, rank: joined.rank, size: joined.duties.len() };
         if HANDLE.set(handle).is_err() {
             return Err(refused("the world has been joined already".into()));

@@ -41,7 +41,12 @@ const STRAGGLING: Duration = Duration::from_secs(30);
 
 /// What the rest of the process asks of the engine.
 pub(super) enum Command {
-    OpenHub { name: String, events: Sender<HubEvent>, alive: Alive, done: Sender<bool> },
+    OpenHub {
+        name: String,
+        events: Sender<HubEvent>,
+        alive: Alive,
+        done: Sender<bool>,
+    },
     OpenSpoke {
         spoke: u32,
         rank: Rank,
@@ -51,8 +56,15 @@ pub(super) enum Command {
     },
     ToPeer(PeerId, Vec<Bytes>),
     ToHub(u32, Vec<Bytes>),
-    CloseHub { name: String, alive: Alive, done: Option<Sender<()>> },
-    CloseSpoke { spoke: u32, done: Option<Sender<()>> },
+    CloseHub {
+        name: String,
+        alive: Alive,
+        done: Option<Sender<()>>,
+    },
+    CloseSpoke {
+        spoke: u32,
+        done: Option<Sender<()>>,
+    },
     Word(Bytes),
     Leave(Leave),
 }
@@ -84,7 +96,7 @@ struct Engine {
 
 /// Joins the world and serves it until it ends; `joined` gets what was found, or why it failed.
 pub(super) fn run(
-    duty: Duty,
+    duty: fn(Rank) -> Duty,
     commands: &Receiver<Command>,
     words: Sender<Bytes>,
     ending: Shutdown,
@@ -130,7 +142,7 @@ pub(super) fn run(
     }
 }
 
-fn join(duty: Duty) -> Result<(Universe, Vec<Duty>), String> {
+fn join(duty: fn(Rank) -> Duty) -> Result<(Universe, Vec<Duty>), String> {
     // This thread initializes MPI, so it is the one that may talk to it at the level "funneled".
     let (universe, level) = mpi::initialize_with_threading(Threading::Funneled)
         .ok_or("MPI has been initialized already in this process")?;
@@ -142,9 +154,11 @@ fn join(duty: Duty) -> Result<(Universe, Vec<Duty>), String> {
     }
     let world = universe.world();
     let mut all = vec![0_u8; world.size() as usize];
+    let duty = duty(world.rank() as Rank);
     world.all_gather_into(&duty.to_byte(), &mut all[..]);
     let duties = all.into_iter().map(Duty::from_byte).collect::<Option<Vec<_>>>();
-    let duties = duties.ok_or("ranks of other programs, or of another version, are in this world")?;
+    let duties =
+        duties.ok_or("ranks of other programs, or of another version, are in this world")?;
     Ok((universe, duties))
 }
 
@@ -342,7 +356,8 @@ impl Engine {
             return;
         };
         let code = leave.code;
-        let missing: Vec<Rank> = (0..).zip(&self.left).filter(|(_, l)| !**l).map(|(r, _)| r).collect();
+        let missing: Vec<Rank> =
+            (0..).zip(&self.left).filter(|(_, l)| !**l).map(|(r, _)| r).collect();
         if missing.is_empty() {
             for rank in self.others() {
                 self.post(rank, Packet::Over);

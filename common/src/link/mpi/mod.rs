@@ -2,8 +2,8 @@
 //!
 //! Processes that `mpirun` or `srun` has started together form a *world*; each is a *rank*. Addresses
 //! are `mpi://RANK/NAME`: a hub is opened on the rank of its address, a spoke anywhere. One thread of
-//! each rank talks to MPI ([`engine`]); who is connected to whom is kept by a state machine
-//! ([`switch`]). A rank that dies takes the whole world with it, so nothing is missed here and no
+//! each rank talks to MPI (`engine`); who is connected to whom is kept by a state machine
+//! (`switch`). A rank that dies takes the whole world with it, so nothing is missed here and no
 //! beats are needed; a rank that hangs is found by the dispatcher, as a straggler.
 //!
 //! Without the feature, [`World::join`] says how to build with it; nothing else is different.
@@ -55,7 +55,9 @@ impl Duty {
 
     #[cfg(feature = "mpi")]
     fn from_byte(byte: u8) -> Option<Self> {
-        [Self::Master, Self::Producer, Self::Worker, Self::Sink].into_iter().find(|d| *d as u8 == byte)
+        [Self::Master, Self::Producer, Self::Worker, Self::Sink]
+            .into_iter()
+            .find(|d| *d as u8 == byte)
     }
 }
 

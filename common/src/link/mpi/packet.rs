@@ -91,8 +91,13 @@ impl Begun {
             .map(|c| c.try_into().ok().and_then(|c| usize::try_from(u64::from_le_bytes(c)).ok()))
             .collect::<Option<_>>()?;
         let short: usize = lengths.iter().filter(|n| **n < APART).sum();
-        (head.len() == FIXED + 8 * n + short)
-            .then(|| Self { kind, a, b, lengths, head: head.into() })
+        (head.len() == FIXED + 8 * n + short).then(|| Self {
+            kind,
+            a,
+            b,
+            lengths,
+            head: head.into(),
+        })
     }
 
     /// Returns the lengths of the parts that follow, in their order.

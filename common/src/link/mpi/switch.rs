@@ -180,7 +180,9 @@ impl Switch {
             }
             Envelope::Up { spoke, line: number, parts } => {
                 let Some(caller) = self.callers.get_mut(&(from, spoke)) else { return };
-                let Some(line) = caller.line.as_mut().filter(|l| l.number == number) else { return };
+                let Some(line) = caller.line.as_mut().filter(|l| l.number == number) else {
+                    return;
+                };
                 let Some(hub) = self.hubs.get(&caller.name) else { return };
                 line.spoken = true;
                 let event = match wire::decode(parts) {
