@@ -25,12 +25,37 @@ use hdf5::{Hyperslab, SliceOrIndex};
 use std::fs::File as PlainFile;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How long a file is asked for again whose lock somebody holds.
+const LOCKED: Duration = Duration::from_secs(1);
 
 /// An HDF5 file, open for reading.
 #[derive(Clone, Debug)]
 pub struct H5File {
     path: PathBuf,
     file: hdf5::File,
+}
+
+/// Opens a file, once more for a while if somebody holds its lock.
+///
+/// A lock outlives the closing of a file for the moment in which its process starts another one: the
+/// child has it until it runs its program.
+fn open_unlocked(path: &Path) -> hdf5::Result<hdf5::File> {
+    let deadline = Instant::now() + LOCKED;
+    loop {
+        match hdf5::File::open(path) {
+            Err(error) if is_locked(&error) && Instant::now() < deadline => {
+                std::thread::sleep(LOCKED / 20);
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Tells whether a file could not be opened because somebody holds its lock.
+fn is_locked(error: &hdf5::Error) -> bool {
+    format!("{error:?}").contains("unable to lock file")
 }
 
 impl H5File {
@@ -44,7 +69,7 @@ impl H5File {
             _ => ReadError::Unreadable { path: path.to_owned(), source },
         };
         let mut plain = PlainFile::open(path).map_err(unreadable)?;
-        let file = match hdf5::File::open(path) {
+        let file = match open_unlocked(path) {
             Ok(file) => file,
             Err(source) => {
                 let mut start = [0; 8];
@@ -301,6 +326,24 @@ mod tests {
         made.close().unwrap();
         let opened = H5File::open(&path).unwrap();
         (dir, opened)
+    }
+
+    #[test]
+    fn a_lock_that_goes_away_is_waited_for() {
+        let (dir, opened) = file(|_| {});
+        drop(opened);
+        let path = dir.path().join("in.h5");
+        let held = PlainFile::options().read(true).write(true).open(&path).unwrap();
+        held.lock().unwrap();
+        let error = H5File::open(&path).unwrap_err();
+        assert!(matches!(error, ReadError::Open { .. }), "{error}");
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(LOCKED / 5);
+                held.unlock().unwrap();
+            });
+            assert!(H5File::open(&path).is_ok());
+        });
     }
 
     #[test]
