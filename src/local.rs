@@ -33,8 +33,14 @@ pub fn run(
     shutdown: &Shutdown,
     progress: &mut dyn FnMut(&Progress),
 ) -> Result<ScanReport, Failure> {
-    let mut scan =
-        Scan::open(&config.data, &config.pipeline, registry).map_err(|e| Failure::from(&e))?;
+    let threads = config
+        .pipeline
+        .threads
+        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
+        .max(1);
+    let mut pipeline = config.pipeline.clone();
+    pipeline.workers.get_or_insert(threads);
+    let mut scan = Scan::open(&config.data, &pipeline, registry).map_err(|e| Failure::from(&e))?;
     scan.config = config.given();
     let link = Inproc;
     let producer_hub = link.hub(ANY)?;
@@ -52,12 +58,8 @@ pub fn run(
     };
     let sink = spawn(SINK.into(), move || ptystream_sink::run::run(sink).map(|_| ()))?;
     let mut roles = Joint::default();
-    let threads = config
-        .pipeline
-        .threads
-        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let over = Shutdown::new();
-    for number in 0..threads.max(1) {
+    for number in 0..threads {
         let name = format!("worker {number}");
         let args = ptystream_worker::run::WorkerArgs {
             name: name.clone(),
@@ -72,8 +74,7 @@ pub fn run(
         roles.add(spawn(name, move || ptystream_worker::run::run(args).map(|_| ()))?);
     }
     roles.add(sink);
-    let result =
-        ptystream_producer::run::run(scan, &config.pipeline, producer_hub, shutdown, progress);
+    let result = ptystream_producer::run::run(scan, &pipeline, producer_hub, shutdown, progress);
     // One that connected too late to hear of the end would wait for its peers.
     over.begin();
     roles.join()?;

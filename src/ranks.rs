@@ -144,8 +144,12 @@ impl Master<'_> {
         shutdown: &Shutdown,
         progress: &mut dyn FnMut(&Progress),
     ) -> Result<ScanReport, Failure> {
+        // A rank is a core, unless it is told otherwise.
+        let threads = config.pipeline.threads.unwrap_or(1).max(1);
+        let mut pipeline = config.pipeline.clone();
+        pipeline.workers.get_or_insert((self.world.duties().len() - 1) * threads);
         let mut scan =
-            Scan::open(&config.data, &config.pipeline, registry).map_err(|e| Failure::from(&e))?;
+            Scan::open(&config.data, &pipeline, registry).map_err(|e| Failure::from(&e))?;
         scan.config = config.given();
         let number = self.scans.replace(self.scans.get() + 1);
         let producer_hub = Mpi.hub(&format!("mpi://{MASTER}/producer.{number}"))?;
@@ -153,8 +157,7 @@ impl Master<'_> {
         let order = Order {
             producer: producer_hub.address.clone(),
             sink: sink_hub.address.clone(),
-            // A rank is a core, unless it is told otherwise.
-            threads: config.pipeline.threads.unwrap_or(1).max(1),
+            threads,
             window: config.pipeline.window,
             peer_timeout_secs: config.pipeline.peer_timeout_secs,
         };
@@ -173,7 +176,7 @@ impl Master<'_> {
             .map_err(|e| Failure::new(Kind::Aborted, format!("an order cannot be written: {e}")))?;
         self.world.tell(word.into());
         let result =
-            ptystream_producer::run::run(scan, &config.pipeline, producer_hub, shutdown, progress);
+            ptystream_producer::run::run(scan, &pipeline, producer_hub, shutdown, progress);
         roles.join()?;
         result
     }

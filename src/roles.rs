@@ -6,6 +6,7 @@ use ptystream_common::error::{Failure, Kind};
 use ptystream_common::link::mpi::{Duty, World};
 use ptystream_common::link::{SpokeSend, for_address_with};
 use ptystream_common::message::SinkReport;
+use ptystream_common::params::Sharing;
 use ptystream_common::report::ScanReport;
 use ptystream_common::shutdown::Shutdown;
 use ptystream_common::source::Registry;
@@ -43,13 +44,21 @@ pub fn producer(
     shutdown: &Shutdown,
     progress: &mut dyn FnMut(&Progress),
 ) -> Result<ScanReport, Failure> {
-    let mut scan =
-        Scan::open(&config.data, &config.pipeline, registry).map_err(|e| Failure::from(&e))?;
+    let mut pipeline = config.pipeline.clone();
+    if let Some(world) = world {
+        pipeline.workers.get_or_insert(world.count(|duty| duty == Duty::Worker).max(1));
+    }
+    if pipeline.policy == Sharing::Static && pipeline.workers.is_none() {
+        let text = "pipeline.policy = \"static\" needs to know how many workers share the scan; give \
+                    pipeline.workers";
+        return Err(Failure::new(Kind::Config, text));
+    }
+    let mut scan = Scan::open(&config.data, &pipeline, registry).map_err(|e| Failure::from(&e))?;
     scan.config = config.given();
     let bind = producer_address(bind, world);
     let hub = for_address_with(&bind, dead_after)?.hub(&bind)?;
     tracing::info!(address = hub.address, "producer ready");
-    ptystream_producer::run::run(scan, &config.pipeline, hub, shutdown, progress)
+    ptystream_producer::run::run(scan, &pipeline, hub, shutdown, progress)
 }
 
 /// Prepares frames until the scan ends, in as many threads as asked for; returns the frames.

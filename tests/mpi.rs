@@ -16,7 +16,8 @@ fn mpirun(desk: &Desk, name: &str, parts: &[(usize, &str)]) -> Role {
         "OMPI_MCA_rmaps_base_oversubscribe=1",
         // Containers forbid one process to read another's memory; it is only a faster way.
         "OMPI_MCA_btl_vader_single_copy_mechanism=none",
-        "OMPI_MCA_odls_base_sigkill_timeout=30",
+        // After a fault mpirun waits as long as this, always; after that it kills.
+        "OMPI_MCA_odls_base_sigkill_timeout=3",
         "mpirun",
     ]
     .map(str::to_owned)

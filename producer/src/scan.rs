@@ -5,7 +5,7 @@
 
 mod points;
 
-use crate::dispatch::Cut;
+use crate::dispatch::{Cut, Policy};
 use crate::error::ProducerError;
 use crate::retain::{Frames, Retention};
 use bytes::Bytes;
@@ -19,7 +19,9 @@ use ptystream_common::geometry::{Center, Geometry, needs_auto_center};
 use ptystream_common::message::{
     Announce, ArrayHead, Body, Message, PreparePlan, PreparedForm, Stamp, WeightsFrom,
 };
-use ptystream_common::params::{Compat, DataParams, Follow, LoadParallel, OnGap, PipelineParams};
+use ptystream_common::params::{
+    Compat, DataParams, Follow, LoadParallel, OnGap, PipelineParams, Sharing,
+};
 use ptystream_common::source::{Common, Recorded, Registry, Source, SourceSpec, WithFrames};
 use ptystream_common::value::{NumArray, Value};
 use std::collections::BTreeMap;
@@ -290,6 +292,14 @@ impl Scan {
             orphan_grace: ORPHAN_GRACE,
             straggler: Duration::from_secs_f64(pipeline.straggler_secs),
             give_up: Duration::from_secs_f64(pipeline.give_up_secs),
+            policy: match pipeline.policy {
+                Sharing::Dynamic => Policy::Dynamic,
+                Sharing::Static => Policy::Static {
+                    workers: pipeline.workers.unwrap_or(1),
+                    patience: Duration::try_from_secs_f64(pipeline.peer_timeout_secs)
+                        .unwrap_or(Duration::MAX),
+                },
+            },
         }
     }
 

@@ -1,5 +1,5 @@
-//! Every golden case and a real scan end to end: in one process, and through producer, worker and
-//! sink over ipc.
+//! Every golden case and a real scan end to end: in one process, through producer, worker and sink
+//! over ipc, and, with the feature `mpi`, those of several ranks over as many.
 //!
 //! This program is its own test harness, because it is also the roles that it starts: its sources
 //! include one that serves the goldens' raw frames as ptypy's classes did in Python. It is a role
@@ -56,8 +56,9 @@ fn main() -> ExitCode {
     let left_out = tests.iter().filter(|t| t.run.is_err()).count();
     // Processes inherit the files that HDF5 has open when they start, so nothing is written in
     // this process while others are started.
-    let (starting, staying): (Vec<&Test>, Vec<&Test>) =
-        tests.iter().partition(|t| t.name.contains(PROCESSES) || t.name.starts_with("petra"));
+    let (starting, staying): (Vec<&Test>, Vec<&Test>) = tests.iter().partition(|t| {
+        t.name.contains(PROCESSES) || t.name.contains("ranks::") || t.name.starts_with("petra")
+    });
     for group in [staying, starting] {
         let next = AtomicUsize::new(0);
         std::thread::scope(|scope| {
@@ -148,7 +149,29 @@ fn goldens() -> Vec<Test> {
             }
         }
     }
+    #[cfg(feature = "mpi")]
+    tests.extend(over_ranks());
     tests
+}
+
+/// The cases that ptypy made under MPI, on as many ranks.
+#[cfg(feature = "mpi")]
+fn over_ranks() -> impl Iterator<Item = Test> {
+    let ranks = |name: &str| -> Option<usize> {
+        let (_, rest) = name.split_once("mpi")?;
+        rest.split('_').next()?.parse().ok()
+    };
+    let cases = case::all().iter().filter_map(move |case| Some((case, ranks(&case.name)?)));
+    cases.flat_map(|(case, ranks)| {
+        verdict::trials(case).into_iter().map(move |trial| Test {
+            name: format!(
+                "goldens::ranks::{}{}",
+                case.name,
+                if trial.compat { "::compat_ptypy" } else { "" }
+            ),
+            run: Ok(Box::new(move || trial::run(case, trial, Way::Ranks(ranks)))),
+        })
+    })
 }
 
 /// Holds the lists of this test against the documentation: neither has a case that the other

@@ -68,6 +68,32 @@ impl Drop for Role {
     }
 }
 
+/// Prepares `scan` in `folder` over the ranks of an MPI job.
+#[cfg(feature = "mpi")]
+pub fn ranks(program: &Path, ranks: usize, scan: &Path, folder: &Path) -> Result<Ended, String> {
+    let output = Command::new("mpirun")
+        .envs([
+            (ROLE, "1"),
+            // Tests run as root where they run in containers, and on fewer cores than ranks.
+            ("OMPI_ALLOW_RUN_AS_ROOT", "1"),
+            ("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1"),
+            ("OMPI_MCA_rmaps_base_oversubscribe", "1"),
+            ("OMPI_MCA_btl_vader_single_copy_mechanism", "none"),
+        ])
+        .args(["-n", &ranks.to_string()])
+        .arg(program)
+        .args(["run", "--quiet", "--set", "pipeline.policy=static"])
+        .arg(scan)
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|e| format!("mpirun: {e}"))?;
+    Ok(Ended {
+        code: output.status.code().map_or(255, |c| c as u8),
+        text: String::from_utf8_lossy(&output.stderr).into_owned(),
+    })
+}
+
 /// Runs the three roles in `folder`, over ipc, the producer with `scan` as its arguments; `alone`:
 /// the producer only.
 pub fn run(program: &Path, scan: &[&OsStr], folder: &Path, alone: bool) -> Result<Ended, String> {

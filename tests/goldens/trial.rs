@@ -20,6 +20,9 @@ pub enum Way {
     InProcess,
     /// Producer, worker and sink, each a process, over ipc.
     Processes,
+    /// So many ranks of an MPI job, which share the frames as ptypy's do.
+    #[cfg(feature = "mpi")]
+    Ranks(usize),
 }
 
 /// Keys of `info` that are not ptypy's: our own name and paths, and keys that ptypy's base class
@@ -59,6 +62,11 @@ pub fn run(case: &Case, trial: Trial, way: Way) -> Result<(), String> {
         Way::InProcess => in_process(&config, &ours, dfile),
         Way::Processes => {
             through_processes(&config, &ours, matches!(trial.verdict, Verdict::Refused(..)))?
+        }
+        #[cfg(feature = "mpi")]
+        Way::Ranks(ranks) => {
+            let program = std::env::current_exe().map_err(|e| e.to_string())?;
+            roles::ranks(&program, ranks, &config, &ours)?
         }
     };
     let written = ours.join(dfile);

@@ -23,7 +23,8 @@
 //!   damaged copies; what kills,
 //!   hangs or fails is never a frame of the file, and where nothing else happened every other is.
 //!
-//! A hundred thousand schedules, always the same; with `PTYSTREAM_SCHEDULES` so many others.
+//! A hundred thousand schedules, and a fifth of them again where each worker has its part, always the
+//! same; with `PTYSTREAM_SCHEDULES` so many others.
 
 mod sink;
 mod world;
@@ -118,6 +119,7 @@ fn setup() -> impl Strategy<Value = Setup> {
                 poison,
                 hang,
                 bad,
+                shared: false,
             }
         },
     )
@@ -213,11 +215,11 @@ fn run(setup: Setup, steps: Vec<Step>) {
     panic!("the scan does not end: {world:#?}");
 }
 
-#[test]
-fn every_index_arrives_once_whatever_happens() {
+/// Runs schedules: so many by default, or as many as the environment says.
+fn every_index_arrives_once(default: u32, shared: bool) {
     let wanted = std::env::var("PTYSTREAM_SCHEDULES").ok();
     let cases =
-        wanted.as_ref().map_or(100_000, |n| n.parse().expect("PTYSTREAM_SCHEDULES is a number"));
+        wanted.as_ref().map_or(default, |n| n.parse().expect("PTYSTREAM_SCHEDULES is a number"));
     let seeds = FileFailurePersistence::WithSource("regressions");
     let config = Config {
         cases,
@@ -233,10 +235,20 @@ fn every_index_arrives_once_whatever_happens() {
         Some(_) => TestRunner::new(config),
     };
     let result = runner.run(&schedule, |(setup, steps)| {
-        run(setup, steps);
+        run(Setup { shared, ..setup }, steps);
         Ok(())
     });
     if let Err(error) = result {
         panic!("{error}");
     }
+}
+
+#[test]
+fn every_index_arrives_once_whatever_happens() {
+    every_index_arrives_once(100_000, false);
+}
+
+#[test]
+fn every_index_arrives_once_where_each_worker_has_its_part() {
+    every_index_arrives_once(20_000, true);
 }

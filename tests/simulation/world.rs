@@ -8,7 +8,7 @@ use crate::sink::{Sink, ToSink};
 use ptystream_common::index::{Index, IndexRange, IndexSet};
 use ptystream_common::link::PeerId;
 use ptystream_common::message::Stamp;
-use ptystream_producer::dispatch::{Action, Cut, Dispatcher, Now};
+use ptystream_producer::dispatch::{Action, Cut, Dispatcher, Now, Policy};
 use ptystream_producer::peers::Roster;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -32,6 +32,18 @@ pub struct Setup {
     pub poison: BTreeSet<u64>,
     pub hang: BTreeSet<u64>,
     pub bad: BTreeSet<u64>,
+    /// Whether workers get their parts of each chunk, and not what comes next.
+    pub shared: bool,
+}
+
+impl Setup {
+    fn policy(&self) -> Policy {
+        let patience = Duration::from_secs(60);
+        match self.shared {
+            false => Policy::Dynamic,
+            true => Policy::Static { workers: self.workers, patience },
+        }
+    }
 }
 
 /// What a worker tells the producer.
@@ -136,6 +148,7 @@ fn cut(setup: &Setup) -> Cut {
         orphan_grace: Duration::from_secs(5),
         straggler: STRAGGLER,
         give_up: GIVE_UP,
+        policy: setup.policy(),
     }
 }
 

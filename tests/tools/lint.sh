@@ -16,6 +16,10 @@ for step in "$@"; do
             cargo clippy --version >/dev/null 2>&1 ||
                 { echo "skipped: cargo clippy is not installed (rustup component add clippy)"; continue; }
             cargo clippy --quiet --workspace --all-targets -- -D warnings
+            if command -v mpicc >/dev/null 2>&1; then
+                cargo clippy --quiet --features mpi -p ptystream-common -p ptystream --lib --bins \
+                    --test link --test mpi --test goldens -- -D warnings
+            fi
             ;;
         doc)
             RUSTDOCFLAGS="-D warnings" cargo doc --quiet --workspace --no-deps

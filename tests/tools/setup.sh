@@ -22,7 +22,8 @@ has_hdf5() {
 
 # The crate mpi reads mpi.h by it.
 has_libclang() {
-    for file in /usr/lib/llvm-*/lib/libclang*.so* /usr/lib/*/libclang*.so* /usr/lib*/libclang.so*; do
+    for file in /usr/lib/llvm-*/lib/libclang[.-][0-9s]*.so* /usr/lib/llvm-*/lib/libclang.so* \
+        /usr/lib/*/libclang-[0-9]*.so* /usr/lib*/libclang.so*; do
         [ -e "$file" ] && return 0
     done
     return 1

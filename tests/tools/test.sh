@@ -3,7 +3,7 @@
 #
 #   test.sh VENV
 #
-# Counted are the Rust tests, the Python tests, and each of the three lints as one.
+# Counted are the Rust tests, the Python tests, those over MPI ranks, and each of the three lints as one.
 # Exit status 0 only if nothing failed.
 set -u
 
@@ -76,6 +76,28 @@ if cargo build --quiet --bin ptystream; then
     add_status "$status" "pytest"
 else
     failed=$((failed + 1))
+fi
+
+# Last of the tests, because it leaves a program with MPI built in.
+say "cargo test --features mpi"
+if command -v mpirun >/dev/null && command -v mpicc >/dev/null; then
+    # Its own cores and links, then whole scans, then the goldens that were made over ranks.
+    over_mpi() {
+        CARGO_TERM_COLOR=never cargo test --features mpi -p ptystream-common -p ptystream \
+            --no-fail-fast "$@" 2>&1 || echo 1 >"$scratch/status"
+    }
+    echo 0 >"$scratch/status"
+    {
+        over_mpi --lib --test link -- --show-output mpi
+        over_mpi --test mpi -- --show-output
+        over_mpi --test goldens -- ranks
+    } | awk -v counts="$scratch/mpi" -f "$here/cargo_counts.awk"
+    add_counts "$scratch/mpi"
+    add_status "$(cat "$scratch/status")" "cargo test --features mpi"
+    printf 'mpi: %s passed, %s failed, %s skipped.\n' "$p" "$f" "$s"
+else
+    printf 'skipped: MPI, because there is no mpirun or no mpicc\n'
+    skipped=$((skipped + 1))
 fi
 
 say "lint"

@@ -6,7 +6,9 @@ use super::read::{
     range, text, word,
 };
 use super::tree::{declarations, default_tree};
-use super::{Arithmetic, Compat, DataParams, Follow, LoadParallel, OnAbort, OnFull, OnGap};
+use super::{
+    Arithmetic, Compat, DataParams, Follow, LoadParallel, OnAbort, OnFull, OnGap, Sharing,
+};
 use super::{OutputDtype, Spool};
 use super::{PIPELINE, PipelineParams};
 use crate::codec::Compression;
@@ -119,6 +121,8 @@ impl PipelineParams {
             sink_memory_bytes: take.with("sink_memory_bytes", count).unwrap_or_default(),
             producer_memory_bytes: take.with("producer_memory_bytes", count).unwrap_or_default(),
             window: take.with("window", count).unwrap_or_default(),
+            policy: take.with("policy", word).unwrap_or(Sharing::Dynamic),
+            workers: take.with("workers", count),
             threads: take.with("threads", count),
             peer_timeout_secs: take.with("peer_timeout_secs", number).unwrap_or_default(),
             disk_wait_secs: take.with("disk_wait_secs", number).unwrap_or_default(),
@@ -246,6 +250,8 @@ mod tests {
             sink_memory_bytes: 1 << 30,
             producer_memory_bytes: 1 << 30,
             window: 8,
+            policy: Sharing::Dynamic,
+            workers: None,
             threads: None,
             peer_timeout_secs: 60.0,
             disk_wait_secs: 600.0,

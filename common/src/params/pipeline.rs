@@ -138,6 +138,23 @@ pub const PIPELINE: &[ParamDecl] = &[
         .limits(Some(1.0), Some(1024.0))
         .level(2)
         .bytes_unaffected(),
+    ParamDecl::new("policy", &[T::Str], D::Str("dynamic"), "Which worker gets which frames.")
+        .choices(&["dynamic", "static"])
+        .doc(
+            "`dynamic`: whoever asks gets what is next. `static`: each worker gets its block of each \
+             chunk, as ptypy's ranks do; a slow one then holds up the others, and only what it \
+             leaves goes elsewhere.",
+        )
+        .level(2)
+        .bytes_unaffected(),
+    ParamDecl::new("workers", INT_OR_NONE, D::None, "Workers that share the scan where `policy` is static.")
+        .limits(Some(1.0), Some(65536.0))
+        .doc(
+            "`None`: in one process and over MPI ranks, all there are. The scan begins when they \
+             have come, or after `peer_timeout_secs` with those that have.",
+        )
+        .level(2)
+        .bytes_unaffected(),
     ParamDecl::new("threads", INT_OR_NONE, D::None, "Worker threads of one process.")
         .limits(Some(1.0), Some(1024.0))
         .doc("`None`: as many as there are cores.")

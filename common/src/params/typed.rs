@@ -161,6 +161,16 @@ pub enum OnAbort {
     Keep,
 }
 
+/// Which worker gets which frames (`pipeline.policy`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sharing {
+    /// Whoever asks gets what is next.
+    Dynamic,
+    /// Each worker gets its block of each chunk.
+    Static,
+}
+
 /// Which readers follow the file while it grows (`pipeline.follow`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -240,6 +250,10 @@ pub struct PipelineParams {
     pub producer_memory_bytes: u64,
     /// Tickets that a worker holds at most.
     pub window: u32,
+    /// Which worker gets which frames.
+    pub policy: Sharing,
+    /// Workers that share the scan; `None`: as many as start together.
+    pub workers: Option<usize>,
     /// Worker threads; `None`: as many as cores.
     pub threads: Option<usize>,
     /// Seconds to wait for a peer that never comes.

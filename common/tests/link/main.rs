@@ -27,11 +27,27 @@ fn place(scheme: &str) -> Place {
     match scheme {
         "inproc" => Place { bind: "inproc://*".into(), _dir: None },
         "tcp" => Place { bind: "tcp://127.0.0.1:0".into(), _dir: None },
+        #[cfg(feature = "mpi")]
+        "mpi" => Place { bind: format!("mpi://{}", world()), _dir: None },
         _ => {
             let dir = tempfile::tempdir().unwrap();
             Place { bind: format!("ipc://{}/hub.sock", dir.path().display()), _dir: Some(dir) }
         }
     }
+}
+
+/// Joins the world of this process alone, once; returns a name for a hub that is free.
+#[cfg(feature = "mpi")]
+fn world() -> String {
+    use ptystream_common::link::mpi::{Duty, World};
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static WORLD: OnceLock<World> = OnceLock::new();
+    static NAMES: AtomicU32 = AtomicU32::new(0);
+    let world = WORLD.get_or_init(|| {
+        World::join(|_| Duty::Master, ptystream_common::shutdown::Shutdown::new()).unwrap()
+    });
+    format!("{}/{}", world.rank(), NAMES.fetch_add(1, Ordering::Relaxed))
 }
 
 /// An address that is free, for a spoke that comes before its hub.
@@ -324,6 +340,8 @@ macro_rules! conformance {
         mod inproc { $(#[test] fn $promise() { super::$promise("inproc"); })* }
         mod tcp { $(#[test] fn $promise() { super::$promise("tcp"); })* }
         mod ipc { $(#[test] fn $promise() { super::$promise("ipc"); })* }
+        #[cfg(feature = "mpi")]
+        mod mpi { $(#[test] fn $promise() { super::$promise("mpi"); })* }
     };
 }
 conformance!(

@@ -11,7 +11,8 @@
 //! - no ticket names a gap or an index that is safe: a row filled with nothing could take the
 //!   place of a frame that came by another way;
 //! - a piece is held by three workers at most, and a suspect by none that holds anything else;
-//! - what nobody else holds goes out lowest index first, so the horizon moves.
+//! - what nobody else holds goes out lowest index first, so the horizon moves;
+//! - under the policy `static` a new piece goes to its worker as long as that one is there.
 //!
 //! | what happens | what becomes of the tickets |
 //! |---|---|
@@ -27,6 +28,7 @@ mod board;
 mod crew;
 mod fate;
 mod pick;
+mod share;
 
 use board::{Board, Hold, Piece};
 use crew::Crew;
@@ -34,7 +36,10 @@ use ptystream_common::index::{Index, IndexRange, IndexSet};
 use ptystream_common::link::PeerId;
 use ptystream_common::message::batch_of;
 pub use ptystream_common::report::{Counts, Tally};
+use share::Shares;
+pub use share::{Policy, assign};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Time since the scan began; always an argument, never read here.
@@ -60,6 +65,8 @@ pub struct Cut {
     pub straggler: Duration,
     /// After this, or ten times the usual time, a worker stands still.
     pub give_up: Duration,
+    /// Who gets which frames.
+    pub policy: Policy,
 }
 
 /// What is to be done.
@@ -95,6 +102,8 @@ pub struct Dispatcher {
     cursor: u64,
     board: Board,
     crew: Crew,
+    /// Who gets what, where it is settled beforehand.
+    shares: Option<Shares>,
     accepted: IndexSet,
     gaps: IndexSet,
     /// Tickets whose worker has said goodbye: when, which, who.
@@ -121,6 +130,10 @@ impl Dispatcher {
             cursor: 0,
             board: Board::default(),
             crew: Crew::default(),
+            shares: match cut.policy {
+                Policy::Dynamic => None,
+                Policy::Static { workers, patience } => Some(Shares::new(workers, patience)),
+            },
             accepted: IndexSet::new(),
             gaps: IndexSet::new(),
             orphans: BTreeSet::new(),
@@ -264,6 +277,9 @@ impl Dispatcher {
     /// The sink's state: indices below `watermark` are durable, those of `accepted` are safe with it.
     pub fn state(&mut self, watermark: u64, accepted: &IndexSet) -> Vec<Action> {
         self.watermark = self.watermark.max(watermark);
+        if let Some(shares) = &mut self.shares {
+            shares.forget(self.watermark);
+        }
         self.accept(0, watermark);
         for (start, end) in accepted.ranges() {
             self.accept(start, end);
@@ -329,6 +345,11 @@ impl Dispatcher {
     /// Returns the counts of each worker, by its name.
     pub fn by_worker(&self) -> &BTreeMap<String, Tally> {
         &self.tallies
+    }
+
+    /// Returns the workers that share the scan by the policy `static`, once they are settled.
+    pub fn seats(&self) -> &[Arc<str>] {
+        self.shares.as_ref().map_or(&[], Shares::seats)
     }
 
     /// Returns how many pieces are held.

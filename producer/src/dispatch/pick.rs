@@ -8,18 +8,45 @@
 //! 3. new frames.
 
 use super::board::{Hold, Piece};
-use super::{Action, Dispatcher, Now, RECENT};
+use super::{Action, Dispatcher, Now, RECENT, share};
+use ptystream_common::index::IndexRange;
 use ptystream_common::link::PeerId;
 use std::time::Duration;
 
 impl Dispatcher {
     pub(super) fn dispatch(&mut self) -> Vec<Action> {
-        if self.open {
+        if self.open && self.is_settled() {
             self.find_late();
             let reserved = self.hand_out_suspects();
             self.hand_out(&reserved);
         }
         std::mem::take(&mut self.actions)
+    }
+
+    /// Tells whether it is known who shares the scan.
+    fn is_settled(&mut self) -> bool {
+        let names = self.crew.workers.values().map(|w| &w.name);
+        self.shares.as_mut().is_none_or(|shares| shares.settle(names, self.now))
+    }
+
+    /// Tells whether a piece may go to a worker: if it is its own, or nobody's who is there, or has
+    /// been handed out before.
+    fn is_for(&mut self, first: u64, worker: PeerId) -> bool {
+        let (chunk, end) = (u64::from(self.cut.frames_per_chunk), self.end());
+        let Some(shares) = &mut self.shares else { return true };
+        let Some((_, owner)) = shares.owner(first, chunk, end) else { return true };
+        let mut owners = self.crew.workers.iter().filter(|(_, w)| w.name == *owner && !w.stuck);
+        let again = self.board.get(first).is_some_and(|p| p.again);
+        again || owners.next().is_none_or(|(id, _)| *id == worker)
+    }
+
+    /// The lowest piece that waits and may go to a worker.
+    fn waiting_for(&mut self, worker: PeerId) -> Option<u64> {
+        if self.shares.is_none() {
+            return self.board.queue.first().copied();
+        }
+        let waiting: Vec<u64> = self.board.queue.iter().copied().collect();
+        waiting.into_iter().find(|&first| self.is_for(first, worker))
     }
 
     /// Ten times the usual time of a ticket, but not less than `least`.
@@ -107,7 +134,7 @@ impl Dispatcher {
     /// The piece that a worker is to get next.
     fn next(&mut self, worker: PeerId) -> Option<u64> {
         let room = self.has_room();
-        let waiting = self.board.queue.first().copied().filter(|_| room);
+        let waiting = self.waiting_for(worker).filter(|_| room);
         let copy = |first: &u64| {
             self.board.get(*first).is_some_and(|p| !p.suspect && !p.is_held_by(worker))
         };
@@ -118,14 +145,18 @@ impl Dispatcher {
         };
         match first {
             Some(first) => Some(first).filter(|&first| self.is_within(first)),
-            None if room => self.cut_next(),
+            None if room => self.cut_next(worker),
             None => None,
         }
     }
 
-    /// Cuts the next batch into pieces; returns the first one that may go.
-    fn cut_next(&mut self) -> Option<u64> {
-        while self.board.queue.is_empty() {
+    /// Cuts batches into pieces until there is one for a worker.
+    fn cut_next(&mut self, worker: PeerId) -> Option<u64> {
+        loop {
+            let first = self.waiting_for(worker);
+            if first.is_some() {
+                return first;
+            }
             let limit = self.available.min(self.end());
             if self.cursor >= limit {
                 return None;
@@ -136,10 +167,22 @@ impl Dispatcher {
             }
             self.cursor = range.end();
             for run in self.missing(range) {
-                self.file(Piece::new(run));
+                for part in self.by_owner(run) {
+                    self.file(Piece::new(part));
+                }
             }
         }
-        self.board.queue.first().copied()
+    }
+
+    /// Cuts a run of indices so that each part is one worker's.
+    fn by_owner(&mut self, run: IndexRange) -> Vec<IndexRange> {
+        let (chunk, end) = (u64::from(self.cut.frames_per_chunk), self.end());
+        match &mut self.shares {
+            None => vec![run],
+            Some(shares) => share::cut(run, |at| {
+                shares.owner(at, chunk, end).map_or(run.end(), |(until, _)| until)
+            }),
+        }
     }
 
     fn give(&mut self, worker: PeerId, first: u64, alone: bool) {

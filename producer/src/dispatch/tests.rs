@@ -13,6 +13,7 @@ fn cut(batch: u32, fpc: u32) -> Cut {
         orphan_grace: Duration::from_secs(5),
         straggler: Duration::from_secs(5),
         give_up: Duration::from_secs(300),
+        policy: Policy::Dynamic,
     }
 }
 
@@ -86,6 +87,47 @@ fn what_comes_damaged_goes_out_again_and_not_for_ever() {
     let tally = d.counts().tickets;
     assert_eq!((tally.sent, tally.lost, tally.held), (8, 8, 0));
     assert_eq!(sends(&d.want(worker, 1)), [(1, IndexRange::new(2, 2))], "the rest goes on");
+}
+
+fn static_cut(batch: u32, fpc: u32, workers: usize) -> Cut {
+    let policy = Policy::Static { workers, patience: Duration::from_secs(60) };
+    Cut { policy, ..cut(batch, fpc) }
+}
+
+#[test]
+fn each_worker_gets_its_part_of_each_chunk() {
+    // Chunks of 10, 10 and 5 frames on two ranks: (5, 5), (5, 5), (2, 3).
+    let mut d = ready(static_cut(4, 10, 2), 25, 1);
+    assert!(d.want(PeerId(1), 100).is_empty(), "it waits for the other");
+    let sent = sends(&d.worker_joined(PeerId(2), "w2"));
+    let runs = |pairs: &[(u64, u32)]| -> Vec<IndexRange> {
+        pairs.iter().map(|&(first, n)| IndexRange::new(first, n)).collect()
+    };
+    let of = |sent: &[(u64, IndexRange)]| sent.iter().map(|s| s.1).collect::<Vec<_>>();
+    // Batches of four within a chunk, cut where the part ends.
+    assert_eq!(of(&sent), runs(&[(0, 4), (4, 1), (10, 4), (14, 1), (20, 2)]));
+    let rest = sends(&d.want(PeerId(2), 100));
+    assert_eq!(of(&rest), runs(&[(5, 3), (8, 2), (15, 3), (18, 2), (22, 2), (24, 1)]));
+}
+
+#[test]
+fn what_belongs_to_a_worker_that_is_gone_goes_to_who_is_there() {
+    let mut d = ready(static_cut(2, 8, 2), 16, 2);
+    assert_eq!(sends(&d.want(PeerId(1), 1)), [(1, IndexRange::new(0, 2))]);
+    d.worker_gone(PeerId(2));
+    let sent = sends(&d.want(PeerId(1), 100));
+    assert_eq!(sent.len(), 7, "{sent:?}");
+    assert!(d.all_sent());
+}
+
+#[test]
+fn who_comes_back_has_its_part_again() {
+    let mut d = ready(static_cut(2, 8, 2), 16, 2);
+    d.worker_gone(PeerId(2));
+    d.worker_joined(PeerId(3), "w2");
+    let sent = sends(&d.want(PeerId(1), 100));
+    assert!(sent.iter().all(|(_, range)| range.first.0 % 8 < 4), "{sent:?}");
+    assert_eq!(sends(&d.want(PeerId(3), 100)).len(), 4);
 }
 
 #[test]

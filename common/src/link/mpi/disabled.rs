@@ -55,6 +55,11 @@ impl World {
         match self.never {}
     }
 
+    /// Returns how many ranks have a duty.
+    pub fn count(&self, _has: impl Fn(Duty) -> bool) -> usize {
+        match self.never {}
+    }
+
     /// Returns the address of a hub on the first rank that `has` the duty.
     pub fn address(&self, _has: impl Fn(Duty) -> bool, _name: &str) -> Option<String> {
         match self.never {}

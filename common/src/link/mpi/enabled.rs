@@ -60,8 +60,7 @@ impl World {
             return Err(refused("the world has been joined already".into()));
         }
         let world = Self { joined, words };
-        let count = |has: fn(Duty) -> bool| world.duties().iter().filter(|d| has(**d)).count();
-        let (leads, writes) = (count(Duty::leads), count(Duty::writes));
+        let (leads, writes) = (world.count(Duty::leads), world.count(Duty::writes));
         if (leads, writes) != (1, 1) {
             let text = format!(
                 "among the {} ranks are {leads} producers and {writes} sinks, and there has to be \
@@ -85,6 +84,11 @@ impl World {
     /// Returns what each rank does.
     pub fn duties(&self) -> &[Duty] {
         &self.joined.duties
+    }
+
+    /// Returns how many ranks have a duty.
+    pub fn count(&self, has: impl Fn(Duty) -> bool) -> usize {
+        self.duties().iter().filter(|duty| has(**duty)).count()
     }
 
     /// Returns the address of a hub on the first rank that `has` the duty.

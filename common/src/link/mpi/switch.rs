@@ -278,10 +278,10 @@ mod tests {
         }
 
         fn settle(&mut self) {
-            self.collect();
-            while let Some(&(from, to)) =
-                self.under_way.iter().find(|(_, q)| !q.is_empty()).map(|(k, _)| k)
-            {
+            loop {
+                self.collect();
+                let next = self.under_way.iter().find(|(_, q)| !q.is_empty()).map(|(k, _)| *k);
+                let Some((from, to)) = next else { break };
                 self.deliver(from, to);
             }
         }
