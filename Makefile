@@ -9,10 +9,10 @@ JOBS ?= 4
 SCHEDULES ?= 1000000
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long chaos simulate lint fmt bench build venv setup clean
+.PHONY: help demo test test-long chaos simulate lint fmt bench bench-scaling build venv setup clean
 
 help: ## Lists the targets.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: build ## Simulates a scan, prepares it, and shows what came out.
 	@mkdir -p out
@@ -42,6 +42,9 @@ fmt: ## Formats the Rust sources.
 bench: setup ## Measures the kernels, and the whole program against the floor of the same work.
 	@cargo bench -p ptystream-worker
 	@cargo bench -p ptystream --bench pipeline
+
+bench-scaling: setup ## Measures what more workers bring, small frames, and idle MPI ranks; draws docs/scaling.svg.
+	@if command -v mpicc >/dev/null; then cargo bench --features mpi --bench scaling; else cargo bench --bench scaling; fi
 
 build: setup ## Builds the program, optimised.
 	@echo "building $(PTYSTREAM)"

@@ -16,6 +16,7 @@ use ptystream_common::report::ScanReport;
 use ptystream_common::shutdown::Shutdown;
 use ptystream_common::source::Registry;
 use ptystream_producer::run::Progress;
+use ptystream_producer::source::hdf5::outer_extent;
 use ptystream_producer::source::python::set_interpreter;
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
@@ -235,22 +236,31 @@ fn dispatch(command: Command, registry: &Registry, shutdown: &Shutdown) -> Resul
     }
 }
 
+/// How one scan is prepared, telling how far it is.
+type Prepare<'a> = dyn Fn(&Config, &mut dyn FnMut(&Progress)) -> Result<ScanReport, Failure> + 'a;
+
 /// Prepares one scan, or several one after the other: each has its file and report, and the highest
 /// exit code is that of all.
 fn run(
     args: &RunArgs,
     registry: &Registry,
     shutdown: &Shutdown,
-    prepare: &dyn Fn(&Config, &mut dyn FnMut(&Progress)) -> Result<ScanReport, Failure>,
+    prepare: &Prepare<'_>,
 ) -> Result<u8, Failure> {
     let mut set = args.scan.set.clone();
     if let Some(threads) = args.threads {
         set.push(format!("pipeline.threads={threads}"));
     }
-    let one = |scan_args: &ScanArgs, config: &Config| {
+    let each = |config: &Config| {
         let json = args.report.as_deref();
         scan(config, args.talk, json, args.gaps_ok, |config, progress| prepare(config, progress))
-            .inspect_err(|_| tracing::debug!(scan = ?scan_args.numbers, "ended by a failure"))
+    };
+    let one = |scan_args: &ScanArgs, config: &Config| {
+        match config.data.tree.at("outer_index").and_then(|v| v.as_str()) {
+            Some(_) => outer(args, scan_args, config, registry, shutdown, &each),
+            None => each(config),
+        }
+        .inspect_err(|_| tracing::debug!(scan = ?scan_args.numbers, "ended by a failure"))
     };
     let scan_args = ScanArgs { set, ..args.scan.clone() };
     let Some(Numbers { first, last }) = scan_args.numbers.filter(|n| n.first < n.last) else {
@@ -287,6 +297,47 @@ fn run(
             }
         };
         worst = worst.max(code);
+        if shutdown.is_begun() {
+            break;
+        }
+    }
+    Ok(worst)
+}
+
+/// Prepares every part of a scan with an outer axis, each into a file of its own.
+fn outer(
+    args: &RunArgs,
+    scan_args: &ScanArgs,
+    config: &Config,
+    registry: &Registry,
+    shutdown: &Shutdown,
+    each: &dyn Fn(&Config) -> Result<u8, Failure>,
+) -> Result<u8, Failure> {
+    if args.report.is_some() {
+        let text = "--report names one file, and data.outer_index = \"all\" prepares several; the reports \
+                    beside the files are complete";
+        return Err(Failure::new(Kind::Config, text));
+    }
+    let parts = outer_extent(&config.source_spec()).map_err(|e| Failure::from(&e))?;
+    let mut worst = OK;
+    for part in 0..parts {
+        let mut scan_args = scan_args.clone();
+        scan_args.set.push(format!("data.outer_index={part}"));
+        if let Some(file) = &config.data.dfile {
+            let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+            let ending = file.extension().map(|e| format!(".{}", e.to_string_lossy()));
+            let name = format!("{stem}_outer{part:03}{}", ending.unwrap_or_default());
+            // It is filled in already, and braces that are left are meant.
+            let path = file.with_file_name(name).display().to_string();
+            let path = path.replace('{', "{{").replace('}', "}}");
+            scan_args.set.push(format!("data.dfile={path}"));
+        }
+        eprintln!("outer index {part} of {parts}");
+        let code = load(&scan_args, registry).and_then(|config| each(&config));
+        worst = worst.max(code.unwrap_or_else(|failure| {
+            eprintln!("ptystream: outer index {part}: {failure}");
+            failure.kind.exit_code()
+        }));
         if shutdown.is_begun() {
             break;
         }

@@ -235,7 +235,9 @@ mod tests {
         let data = &schema["properties"]["data"]["properties"];
         let names = data["name"]["enum"].as_array().map(Vec::len);
         assert_eq!(names, Some(4));
-        assert!(data["mask"]["properties"]["invert"].is_object());
+        // A list of files, or the group of the source.
+        let masks = data["mask"]["anyOf"].as_array().expect("several forms");
+        assert!(masks.iter().any(|form| form["properties"]["invert"].is_object()));
         assert!(data["density"].is_object());
         assert!(schema["properties"]["pipeline"]["properties"]["window"].is_object());
     }

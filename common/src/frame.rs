@@ -37,6 +37,17 @@ impl Array {
         (len == data.len()).then(|| Self { dtype, shape: shape.to_vec(), data })
     }
 
+    /// Returns the array with zeros where a mask of the same shape is not above 0.
+    pub fn masked(&self, mask: &Self) -> Self {
+        let mut bytes = self.data.to_vec();
+        for (item, good) in bytes.chunks_exact_mut(self.dtype.size()).zip(mask.to_f64()) {
+            if good <= 0.0 {
+                item.fill(0);
+            }
+        }
+        Self { data: bytes.into(), ..self.clone() }
+    }
+
     /// Returns the number of items.
     pub fn len(&self) -> usize {
         self.data.len() / self.dtype.size()

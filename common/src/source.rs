@@ -155,6 +155,9 @@ pub struct Common {
     pub flat: Option<Array>,
     /// Multiplies each frame, after dark and flat, `(n,)`, one a scan point.
     pub scale: Option<Array>,
+    /// Whether `scale` holds a value of each scan point instead, by which the frame is divided, NaN: not;
+    /// frames are then multiplied by the mean of those of the first chunk.
+    pub scale_by_first_chunk: bool,
     /// Whatever else [`Source::correct`] needs, by name.
     pub other: BTreeMap<String, Array>,
 }

@@ -3,9 +3,11 @@
 //! Everything that can be wrong is found here: files, shapes, positions, geometry, memory. What
 //! workers and sink need to know of the scan is put together here too.
 
+mod cut;
+mod masks;
 mod points;
+mod scale;
 
-use crate::dispatch::{Cut, Policy};
 use crate::error::ProducerError;
 use crate::retain::{Frames, Retention};
 use bytes::Bytes;
@@ -19,13 +21,10 @@ use ptystream_common::geometry::{Center, Geometry, needs_auto_center};
 use ptystream_common::message::{
     Announce, ArrayHead, Body, Message, PreparePlan, PreparedForm, Stamp, WeightsFrom,
 };
-use ptystream_common::params::{
-    Compat, DataParams, Follow, LoadParallel, OnGap, PipelineParams, Sharing,
-};
+use ptystream_common::params::{Compat, DataParams, Follow, LoadParallel, OnGap, PipelineParams};
 use ptystream_common::source::{Common, Recorded, Registry, Source, SourceSpec, WithFrames};
 use ptystream_common::value::{NumArray, Value};
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 /// Raised when the same input and parameters give other bytes than before.
 const KERNEL_VERSION: u32 = 1;
@@ -40,9 +39,6 @@ fn photon_energy(kev: f64) -> f64 {
 
 /// Frames of a chunk where the user says nothing and memory allows.
 const FRAMES_PER_CHUNK: u64 = 40;
-
-/// How long tickets of a worker that said goodbye may take to be accepted.
-const ORPHAN_GRACE: Duration = Duration::from_secs(5);
 
 /// A scan that can be handed out.
 pub struct Scan {
@@ -101,8 +97,11 @@ impl Scan {
         let mut source = registry.open(&spec)?;
         let scan_positions = source.load_positions()?;
         let weight = source.load_weight()?;
-        let common = source.load_common()?;
+        let mut common = source.load_common()?;
         let frame = source.frame_form()?;
+        let own = registry.resolve(&data.name, &data.base)?.map_or(&[][..], |kind| kind.params);
+        let masks = masks::named(&spec, own)?;
+        let mask = masks::combined(&masks, frame.shape)?;
         let mut warnings = Vec::new();
 
         let positions = choose_positions(data, scan_positions, pipeline.compat)?;
@@ -137,6 +136,8 @@ impl Scan {
                 data.name
             )));
         }
+        warnings.extend(mask.as_ref().and_then(masks::note));
+        let (weight, mask) = masks::joined(weight, mask, with_frames.weights.is_some())?;
         let weight_of = |a: &Array| match a.shape[..] {
             [rows, cols] => Ok((a.dtype, [rows, cols])),
             _ => Err(ProducerError::Config(format!(
@@ -171,6 +172,7 @@ impl Scan {
             ("flat", common.flat),
             ("scale", common.scale),
             ("weight", weight),
+            ("mask", mask),
         ] {
             if let Some(array) = array {
                 add(name.to_owned(), array);
@@ -179,6 +181,7 @@ impl Scan {
         for (name, array) in common.other {
             add(format!("common.{name}"), array);
         }
+        let by_first_chunk = std::mem::take(&mut common.scale_by_first_chunk);
         let workers_read = load_parallel.workers_read();
         let plan = PreparePlan {
             frame,
@@ -198,9 +201,7 @@ impl Scan {
             load_common,
             workers_read,
         };
-        let without_effect = registry
-            .resolve(&data.name, &data.base)?
-            .map_or(&[][..], |kind| kind.params)
+        let without_effect = own
             .iter()
             .chain(ptystream_common::params::DATA)
             .filter(|d| !d.affects_bytes)
@@ -218,7 +219,7 @@ impl Scan {
             data.label = recorded.label.clone().or(data.label);
         }
         let mut scan = Self {
-            identity: source.identity()?,
+            identity: source.identity()?.into_iter().chain(masks::identity(&masks)).collect(),
             recorded,
             source: None,
             retention: None,
@@ -238,6 +239,9 @@ impl Scan {
         scan.warnings.extend(source.warnings());
         scan.source = Some(source);
         scan.size_up(frame)?;
+        if by_first_chunk {
+            scan.refer_to_first_chunk();
+        }
         scan.retention = scan.make_room()?;
         if !scan.needs_center() {
             scan.set_center(None)?;
@@ -270,37 +274,6 @@ impl Scan {
     pub fn positions_of(&self, range: std::ops::Range<u64>) -> Option<Vec<[f64; 2]>> {
         let positions = self.positions.as_ref()?;
         positions.yx.get(range.start as usize..range.end as usize).map(<[_]>::to_vec)
-    }
-
-    /// Tells how the scan is cut into tickets, and how many of them fit into the producer's memory.
-    pub fn cut(&self, pipeline: &PipelineParams) -> Cut {
-        let batch = self.plan.batch;
-        let max_outstanding = match self.plan.workers_read {
-            true => usize::MAX,
-            false => {
-                let bytes = self.plan.frame.bytes() as u64 * u64::from(batch);
-                // The other half is for the frames that are kept.
-                let budget = pipeline.producer_memory_bytes / if self.live { 2 } else { 1 };
-                (budget / bytes.max(1)).max(1) as usize
-            }
-        };
-        let frames_per_chunk = self.plan.frames_per_chunk;
-        Cut {
-            batch,
-            frames_per_chunk,
-            max_outstanding,
-            orphan_grace: ORPHAN_GRACE,
-            straggler: Duration::from_secs_f64(pipeline.straggler_secs),
-            give_up: Duration::from_secs_f64(pipeline.give_up_secs),
-            policy: match pipeline.policy {
-                Sharing::Dynamic => Policy::Dynamic,
-                Sharing::Static => Policy::Static {
-                    workers: pipeline.workers.unwrap_or(1),
-                    patience: Duration::try_from_secs_f64(pipeline.peer_timeout_secs)
-                        .unwrap_or(Duration::MAX),
-                },
-            },
-        }
     }
 
     /// Returns what the source's `correct` needs.

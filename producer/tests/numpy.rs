@@ -100,21 +100,21 @@ fn a_folder_reads_whole() {
 }
 
 #[test]
-fn mask_dark_and_flat_come_from_files() {
+fn dark_and_flat_come_from_files() {
     let dir = folder();
-    for (name, value) in [("mask", 1u8), ("dark", 2), ("flat", 3)] {
+    for (name, value) in [("dark", 2u8), ("flat", 3)] {
         save(&dir.path().join(format!("{name}.npy")), &[3, 4], vec![value; 12]);
     }
     save(&dir.path().join("small.npy"), &[3, 3], vec![0u8; 9]);
     let path = |name: &str| Value::Str(dir.path().join(name).display().to_string());
-    let keys = [("mask", path("mask.npy")), ("dark", path("dark.npy")), ("flat", path("flat.npy"))];
+    let keys = [("dark", path("dark.npy")), ("flat", path("flat.npy"))];
     let mut source = open(dir.path(), &keys).unwrap();
-    assert_eq!(source.load_weight().unwrap().unwrap(), Array::from_items(&[3, 4], &[1u8; 12]));
     let common = source.load_common().unwrap();
     assert_eq!(common.dark.unwrap(), Array::from_items(&[3, 4], &[2u8; 12]));
     assert_eq!(common.flat.unwrap(), Array::from_items(&[3, 4], &[3u8; 12]));
 
-    let text = input_error(open(dir.path(), &[("mask", path("small.npy"))]).unwrap().load_weight());
+    let text = input_error(open(dir.path(), &[("flat", path("small.npy"))]).unwrap().load_common());
+    assert!(text.contains("data.flat: "), "{text}");
     assert!(text.contains("small.npy' has shape [3, 3], the frames have [3, 4]"), "{text}");
     let text = input_error(open(dir.path(), &[("dark", path("gone.npy"))]).unwrap().load_common());
     assert!(text.contains("data.dark") && text.contains("gone.npy"), "{text}");

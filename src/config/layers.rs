@@ -7,11 +7,13 @@ use super::placeholders::Filling;
 use super::presets;
 use super::{ConfigArgs, Entry, Origin, Surroundings, absolute, near_key, with_origin};
 use ptystream_common::params::{
-    DataParams, PIPELINE, ParamDecl, ParamFault, ParamType, declarations, flatten, nearest,
+    DataParams, PIPELINE, ParamDecl, ParamFault, ParamType, declarations, flatten, has_members,
+    nearest,
 };
 use ptystream_common::source::{Registry, SourceKind};
 use ptystream_common::value::Value;
-use std::path::PathBuf;
+use std::convert::Infallible;
+use std::path::{Path, PathBuf};
 
 /// A value that a layer gives to a declared parameter.
 struct Given {
@@ -203,7 +205,11 @@ impl Layers {
             givens.retain(|g| g.key != "name");
         }
         self.imply_dfile(&mut givens);
-        self.imply_save(&mut givens);
+        // The file of a `.ptyd` that is only read.
+        let is_read = kind.is_some_and(|k| k.name == "ptyd") && !names_source(&givens);
+        if !is_read {
+            self.imply_save(&mut givens);
+        }
         let label = givens.iter().rev().find(|g| g.key == "label").and_then(|g| g.value.as_str());
         // A label that cannot be filled in is reported where it is settled.
         self.filling.label = label.and_then(|text| self.filling.fill(text).ok());
@@ -326,8 +332,10 @@ impl Layers {
             }
             let key = format!("{block}.{}", decl.name);
             match value.and_then(|value| self.fill(decl, &key, value, &origin)) {
+                // It stands for its members, which are settled.
+                Ok(Value::None) if has_members(decl.name, decls) => {}
                 Ok(value) => {
-                    if decl.takes(ParamType::InputPath) {
+                    if decl.is_input() {
                         self.inputs.push(key.clone());
                     }
                     let value = self.rooted(decl, value, &origin);
@@ -351,31 +359,21 @@ impl Layers {
         value: Value,
         origin: &Origin,
     ) -> Result<Value, ParamFault> {
-        let path = decl.takes(ParamType::InputPath) || decl.takes(ParamType::OutputPath);
+        let path = decl.is_input() || decl.takes(ParamType::OutputPath);
         let counts = (path || ["label", "experimentID"].contains(&decl.name))
             && !matches!(origin, Origin::Default | Origin::Derived(_) | Origin::Folder(_));
         if !counts {
             return Ok(value);
         }
         self.filled.push(key.to_owned());
-        match value {
-            Value::Str(text) => match self.filling.fill(&text) {
-                Ok(text) => Ok(Value::Str(text)),
-                Err(text) => Err(ParamFault { key: decl.name.to_owned(), text }),
-            },
-            other => Ok(other),
-        }
+        each_path(value, &|text| self.filling.fill(&text))
+            .map_err(|text| ParamFault { key: decl.name.to_owned(), text })
     }
 
     /// Makes input paths of flags and environment absolute: they refer to the working folder.
     fn rooted(&self, decl: &ParamDecl, value: Value, origin: &Origin) -> Value {
-        match (&value, origin) {
-            (Value::Str(path), Origin::Set | Origin::Env(_))
-                if decl.takes(ParamType::InputPath) =>
-            {
-                let path = absolute(&self.folder, path.as_ref());
-                Value::Str(path.to_string_lossy().into_owned())
-            }
+        match origin {
+            Origin::Set | Origin::Env(_) if decl.is_input() => rooted_at(value, &self.folder),
             _ => value,
         }
     }
@@ -434,5 +432,59 @@ fn rename(error: ConfigError, given: &std::path::Path) -> ConfigError {
             ConfigError::File { file: given.to_owned(), text, source }
         }
         other => other,
+    }
+}
+
+/// Tells whether a source of its own is given for what is prepared once more.
+fn names_source(givens: &[Given]) -> bool {
+    let given = givens.iter().rev().find(|g| g.key == "source").map(|g| &g.value);
+    given.is_some_and(|value| {
+        !value.is_none()
+            && !value
+                .as_str()
+                .is_some_and(|s| ["none", "file"].contains(&s.to_lowercase().as_str()))
+    })
+}
+
+/// Changes the paths in a value: a text, those of a list, `file` of a table.
+pub(super) fn each_path<E>(
+    value: Value,
+    change: &dyn Fn(String) -> Result<String, E>,
+) -> Result<Value, E> {
+    Ok(match value {
+        Value::Str(text) => Value::Str(change(text)?),
+        Value::List(items) => Value::List(
+            items.into_iter().map(|item| each_path(item, change)).collect::<Result<_, E>>()?,
+        ),
+        Value::Map(entries) => {
+            let one = |(key, value): (String, Value)| {
+                let value = if key == "file" { each_path(value, change)? } else { value };
+                Ok((key, value))
+            };
+            Value::Map(entries.into_iter().map(one).collect::<Result<_, E>>()?)
+        }
+        other => other,
+    })
+}
+
+/// Doubles the braces in the paths of a value.
+pub(super) fn escaped(value: Value) -> Value {
+    let change = |text: String| -> Result<String, Infallible> {
+        Ok(text.replace('{', "{{").replace('}', "}}"))
+    };
+    match each_path(value, &change) {
+        Ok(value) => value,
+        Err(never) => match never {},
+    }
+}
+
+/// Makes the paths in a value absolute.
+pub(super) fn rooted_at(value: Value, folder: &Path) -> Value {
+    let change = |text: String| -> Result<String, Infallible> {
+        Ok(absolute(folder, text.as_ref()).to_string_lossy().into_owned())
+    };
+    match each_path(value, &change) {
+        Ok(value) => value,
+        Err(never) => match never {},
     }
 }

@@ -156,18 +156,14 @@ impl Config {
             text.push_str(&format!("[{block}]\n"));
             for entry in self.entries.iter().filter(|e| e.origin.is_given()) {
                 let Some(key) = entry.key.strip_prefix(&prefix) else { continue };
-                let value = match &entry.value {
-                    Value::Str(path) if self.inputs.contains(&entry.key) => {
-                        Value::Str(absolute(&self.data.base, Path::new(path)).display().to_string())
-                    }
-                    other => other.clone(),
+                let value = match self.inputs.contains(&entry.key) {
+                    true => layers::rooted_at(entry.value.clone(), &self.data.base),
+                    false => entry.value.clone(),
                 };
                 // Braces have been filled in; those that are left are meant.
-                let value = match value {
-                    Value::Str(text) if self.filled.contains(&entry.key) => {
-                        Value::Str(text.replace('{', "{{").replace('}', "}}"))
-                    }
-                    other => other,
+                let value = match self.filled.contains(&entry.key) {
+                    true => layers::escaped(value),
+                    false => value,
                 };
                 text.push_str(&format!("{key} = {}\n", in_toml(&value)));
             }

@@ -146,6 +146,8 @@ pub(crate) struct ScanArrays {
     pub scale: Option<Vec<f64>>,
     /// The scan's 2-D weight.
     pub weight: Option<Array>,
+    /// What joins weights that come with the frames.
+    pub mask: Option<Array>,
 }
 
 impl ScanArrays {
@@ -178,7 +180,8 @@ impl ScanArrays {
             }
             _ => None,
         };
-        Ok(Self { dark, flat, scale, weight })
+        let mask = of_frame("mask")?;
+        Ok(Self { dark, flat, scale, weight, mask })
     }
 }
 

@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+mod blosc;
 mod bslz4;
 mod deflate;
 mod fletcher32;
@@ -25,6 +26,8 @@ pub enum Filter {
     Bslz4(u8),
     /// Filter 32004: LZ4 in HDF5 framing.
     Lz4,
+    /// Filter 32001: Blosc, with any of its inner codecs; read only. Bytes of an item.
+    Blosc(u8),
 }
 
 /// How a frame's payload is encoded.
@@ -111,6 +114,7 @@ impl Filter {
             Self::Fletcher32 => 3,
             Self::Bslz4(_) => 32008,
             Self::Lz4 => 32004,
+            Self::Blosc(_) => 32001,
         }
     }
 
@@ -123,6 +127,8 @@ impl Filter {
             // Version 0.4 of the filter, item size, default block size, LZ4.
             Self::Bslz4(size) => vec![0, 4, u32::from(size), 0, 2],
             Self::Lz4 => vec![0],
+            // Versions of the filter and the format, item size; the rest is in each container.
+            Self::Blosc(size) => vec![2, 2, u32::from(size), 0],
         }
     }
 
@@ -143,12 +149,13 @@ impl Filter {
             3 => Ok(Self::Fletcher32),
             32008 if at(4) == Some(2) => Ok(Self::Bslz4(size(at(2)))),
             32004 => Ok(Self::Lz4),
+            32001 => Ok(Self::Blosc(size(at(2)))),
             _ => Err(CodecError::Unsupported(format!("{id} {cd_values:?}"))),
         }
     }
 
     const fn compresses(self) -> bool {
-        matches!(self, Self::Deflate(_) | Self::Bslz4(_) | Self::Lz4)
+        matches!(self, Self::Deflate(_) | Self::Bslz4(_) | Self::Lz4 | Self::Blosc(_))
     }
 }
 
@@ -187,6 +194,7 @@ pub fn decode(
             Filter::Deflate(_) => deflate::decode(input, len, reuse(out, &mut next))?,
             Filter::Bslz4(size) => bslz4::decode(input, size, len, reuse(out, &mut next))?,
             Filter::Lz4 => lz4::decode(input, len, reuse(out, &mut next))?,
+            Filter::Blosc(_) => blosc::decode(input, len, reuse(out, &mut next))?,
             Filter::Shuffle(size) => {
                 check_len("shuffle", len, input.len() as u64)?;
                 shuffle::decode(input, usize::from(size), reuse(out, &mut next));
@@ -215,7 +223,8 @@ pub fn decode(
 /// Applies `filters` in order; `out` is replaced.
 ///
 /// # Errors
-/// [`CodecError::Length`] if the bytes are not whole items of a filter that works on items.
+/// [`CodecError::Length`] if the bytes are not whole items of a filter that works on items;
+/// [`CodecError::Unsupported`] for a filter that is only read.
 pub fn encode(filters: &[Filter], bytes: &[u8], out: &mut Vec<u8>) -> Result<(), CodecError> {
     let mut current: Option<Vec<u8>> = None;
     for filter in filters {
@@ -227,6 +236,7 @@ pub fn encode(filters: &[Filter], bytes: &[u8], out: &mut Vec<u8>) -> Result<(),
             Filter::Fletcher32 => fletcher32::append(input, &mut next),
             Filter::Bslz4(size) => bslz4::encode(input, size, &mut next)?,
             Filter::Lz4 => lz4::encode(input, &mut next),
+            Filter::Blosc(_) => return Err(CodecError::Unsupported("of blosc".into())),
         }
         current = Some(next);
     }

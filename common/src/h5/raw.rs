@@ -114,6 +114,7 @@ fn set_filter(plist: hid_t, filter: Filter) -> Result<()> {
         // What the filter itself leaves in a file: its version, item size, block size, codec LZ4.
         Filter::Bslz4(item) => registered(BITSHUFFLE, &[0, 4, c_uint::from(item), 0, 2]),
         Filter::Lz4 => registered(LZ4, &[]),
+        Filter::Blosc(_) => registered(filter.id(), &filter.cd_values()),
     };
     h5check(done).map(|_| ())
 }

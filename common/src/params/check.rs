@@ -82,6 +82,8 @@ impl ParamDecl {
                 ParamType::FloatPair => "a pair of numbers".to_owned(),
                 ParamType::BoolTriple => "a list of three truth values".to_owned(),
                 ParamType::List => "a list".to_owned(),
+                ParamType::Image => "a path or { file, key }".to_owned(),
+                ParamType::Images => "a path, { file, key, invert } or a list of these".to_owned(),
                 ParamType::Group => "a group".to_owned(),
             })
             .collect();
@@ -139,6 +141,10 @@ impl ParamDecl {
             (ParamType::BoolTriple, Value::List(items)) if items.len() == 3 => {
                 items.iter().map(truth).collect::<Option<_>>().map(Value::List)
             }
+            (ParamType::Image | ParamType::Images, one) if is_image(one) => Some(value.clone()),
+            (ParamType::Images, Value::List(items)) => {
+                (!items.is_empty() && items.iter().all(is_image)).then(|| value.clone())
+            }
             _ => None,
         }
     }
@@ -177,6 +183,23 @@ impl ParamDecl {
             return Some(format!("{value} is too low"));
         }
         self.high.is_some_and(|high| number > high).then(|| format!("{value} is too high"))
+    }
+}
+
+/// Tells whether a value names a file with an image.
+fn is_image(value: &Value) -> bool {
+    match value {
+        Value::Str(path) => !path.is_empty(),
+        Value::Map(entries) => {
+            let fits = |(key, value): &(String, Value)| match (key.as_str(), value) {
+                ("file" | "key", Value::Str(text)) => !text.is_empty(),
+                ("invert", Value::Bool(_)) => true,
+                ("average", Value::Str(how)) => how == "mean" || how == "median",
+                _ => false,
+            };
+            entries.iter().all(fits) && entries.iter().any(|(key, _)| key == "file")
+        }
+        _ => false,
     }
 }
 

@@ -86,6 +86,10 @@ pub const DATA: &[ParamDecl] = &[
     .doc("There are then as many frames as positions here, whatever `num_frames` says. They take the place of the source's list of positions, but not of positions that come with the frames themselves.")
     .cure("give a list of pairs (y, x) in metres")
     .level(2),
+    ParamDecl::new("mask", &[T::Images, T::None], D::None, "Masks that are combined: a pixel is good where all say so.")
+        .doc("A path, { file, key, invert }, or a list of these: .npy, TIFF, EDF, CBF, or a dataset (`key`) of an HDF5 file. 0 is bad; with `invert`, 0 is good. They count in addition to a mask that the source itself has.")
+        .cure("give mask = [\"bad.npy\", { file = \"det.h5\", key = \"mask\", invert = true }]")
+        .level(1),
     ParamDecl::new("num_frames", INT_OR_NONE, D::None, "How many frames are prepared at most.")
         .limits(Some(1.0), None)
         .doc("`None`: all that the source holds.")

@@ -19,6 +19,8 @@ impl fmt::Display for ParamType {
             Self::FloatPair => "(float, float)",
             Self::BoolTriple => "(bool, bool, bool)",
             Self::List => "list",
+            Self::Image => "image",
+            Self::Images => "image or list of images",
             Self::Group => "Param",
         })
     }

@@ -26,7 +26,7 @@ pub use data::DATA;
 pub use describe::markdown;
 pub use pipeline::PIPELINE;
 pub use schema::block_schema;
-pub use tree::{Flat, declarations, default_tree, flatten, nearest};
+pub use tree::{Flat, declarations, default_tree, flatten, has_members, nearest};
 pub use typed::*;
 
 /// A type that a parameter's value may have.
@@ -54,6 +54,11 @@ pub enum ParamType {
     BoolTriple,
     /// Any list.
     List,
+    /// A file with an image: its path, or a table with `file` and, where they count, `key`, `invert` and
+    /// `average`.
+    Image,
+    /// One such file, or a list of them.
+    Images,
     /// A group of parameters of its own.
     Group,
 }
@@ -129,6 +134,12 @@ impl ParamDecl {
             cure: "",
             affects_bytes: true,
         }
+    }
+
+    /// Tells whether values name files that are read.
+    pub fn is_input(&self) -> bool {
+        use ParamType::{Image, Images, InputPath};
+        self.types.iter().any(|ty| matches!(ty, InputPath | Image | Images))
     }
 
     /// Sets the lowest and the highest number.

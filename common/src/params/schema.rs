@@ -118,8 +118,27 @@ fn type_schema(decl: &ParamDecl, ty: ParamType) -> Json {
         ParamType::FloatPair => list(limited("number"), 2),
         ParamType::BoolTriple => list(json!({ "enum": [true, false, 0, 1] }), 3),
         ParamType::List => json!({ "type": "array" }),
+        ParamType::Image => image(),
+        ParamType::Images => json!({
+            "anyOf": [image(), { "type": "array", "items": image(), "minItems": 1 }]
+        }),
         ParamType::Group => json!({ "type": "object" }),
     }
+}
+
+/// Returns the schema of a file with an image.
+fn image() -> Json {
+    let text = json!({ "type": "string", "minLength": 1 });
+    json!({ "anyOf": [text, {
+        "type": "object",
+        "additionalProperties": false,
+        "required": ["file"],
+        "properties": {
+            "file": text, "key": text,
+            "invert": { "type": "boolean" },
+            "average": { "enum": ["mean", "median"] }
+        }
+    }] })
 }
 
 #[cfg(test)]

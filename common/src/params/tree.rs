@@ -16,19 +16,32 @@ pub struct Flat {
 
 /// Joins the declarations that all sources share with those of one source.
 ///
-/// A source's declaration of a shared name takes the place of the shared one.
+/// A source's declaration of a shared name takes the place of the shared one. A name that is a group too
+/// (`mask`, a list of files or the group of `mask.key`) comes after its members.
 pub fn declarations(own: &[ParamDecl]) -> Vec<ParamDecl> {
     let of_own = |name: &str| own.iter().find(|d| d.name == name);
     let shared = DATA.iter().map(|d| *of_own(d.name).unwrap_or(d));
     let rest = own.iter().filter(|o| DATA.iter().all(|d| d.name != o.name));
-    shared.chain(rest.copied()).collect()
+    let mut all: Vec<ParamDecl> = shared.chain(rest.copied()).collect();
+    let groups: Vec<bool> = all.iter().map(|d| has_members(d.name, &all)).collect();
+    let mut of_group = groups.into_iter();
+    all.sort_by_cached_key(|_| of_group.next().unwrap_or_default());
+    all
+}
+
+/// Tells whether there are parameters below a name.
+pub fn has_members(name: &str, decls: &[ParamDecl]) -> bool {
+    decls.iter().any(|d| is_below(d.name, name))
 }
 
 /// Makes the tree of all defaults.
 pub fn default_tree(decls: &[ParamDecl]) -> Value {
     let mut tree = Value::Map(Vec::new());
     for decl in decls.iter().filter(|d| !d.takes(ParamType::Group)) {
-        tree.set_at(decl.name, decl.default.into());
+        // The defaults of a group are those of its members.
+        if !has_members(decl.name, decls) {
+            tree.set_at(decl.name, decl.default.into());
+        }
     }
     tree
 }
@@ -44,7 +57,9 @@ pub fn flatten(block: &Value, decls: &[ParamDecl]) -> Flat {
 
 fn walk(value: &Value, path: String, decls: &[ParamDecl], flat: &mut Flat) {
     let is_leaf = decls.iter().any(|d| d.name == path && !d.takes(ParamType::Group));
-    if is_leaf {
+    // Where a name is both, a table is the group.
+    let table = matches!(value, Value::Map(_)) && has_members(&path, decls);
+    if is_leaf && !table {
         flat.leaves.push((path, value.clone()));
         return;
     }
@@ -125,13 +140,32 @@ mod tests {
     fn blocks_come_apart() {
         let decls = declarations(OWN);
         let block = json(
-            r#"{"rebin": 2, "intensities": {"file": "a.h5", "kye": "x", "deep": {"er": 1}}, "other": {"a": 1}, "mask": null}"#,
+            r#"{"rebin": 2, "intensities": {"file": "a.h5", "kye": "x", "deep": {"er": 1}}, "other": {"a": 1}, "sieve": null}"#,
         );
         let flat = flatten(&block, &decls);
         let leaves: Vec<_> = flat.leaves.iter().map(|(k, _)| k.as_str()).collect();
         assert_eq!(leaves, ["rebin", "intensities.file"]);
-        assert_eq!(flat.unknown, ["intensities.kye", "intensities.deep", "other", "mask"]);
+        assert_eq!(flat.unknown, ["intensities.kye", "intensities.deep", "other", "sieve"]);
         assert!(flat.faults.is_empty());
+    }
+
+    #[test]
+    fn a_name_may_be_a_list_of_files_and_a_group() {
+        const OWN: &[ParamDecl] = &[
+            ParamDecl::new("mask.key", &[ParamType::Str], ParamDefault::None, "Its key."),
+            ParamDecl::new("mask.file", &[ParamType::InputPath], ParamDefault::None, "Its file."),
+        ];
+        let decls = declarations(OWN);
+        let leaves = |text| flatten(&json(text), &decls).leaves;
+        assert_eq!(leaves(r#"{"mask": {"key": "m"}}"#), [("mask.key".into(), json(r#""m""#))]);
+        let list = r#"{"mask": ["a.npy", {"file": "b.h5", "key": "m"}]}"#;
+        assert_eq!(
+            leaves(list),
+            [("mask".into(), json(r#"["a.npy", {"file": "b.h5", "key": "m"}]"#))]
+        );
+        // The list comes after the members of the group, whose place it takes.
+        assert_eq!(decls.last().map(|d| d.name), Some("mask"));
+        assert_eq!(default_tree(&decls).at("mask.key"), Some(&Value::None));
     }
 
     #[test]

@@ -146,6 +146,7 @@ fn code(filter: Filter) -> [u8; 2] {
         Filter::Fletcher32 => [3, 0],
         Filter::Bslz4(size) => [4, size],
         Filter::Lz4 => [5, 0],
+        Filter::Blosc(size) => [6, size],
     }
 }
 
@@ -156,6 +157,7 @@ fn filter(code: u8, parameter: u8) -> Option<Filter> {
         3 => Some(Filter::Fletcher32),
         4 => Some(Filter::Bslz4(parameter)),
         5 => Some(Filter::Lz4),
+        6 => Some(Filter::Blosc(parameter)),
         _ => None,
     }
 }

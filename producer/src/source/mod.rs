@@ -4,18 +4,23 @@
 //! |---|---|---|
 //! | [`numpy`] | one `.npy` a frame, named in `positions.txt` | `NumpyScan` |
 //! | [`hdf5`] | frames, positions and what belongs to them by keys of HDF5 files | `Hdf5Loader` |
+//! | [`series`] | series of TIFF, EDF or CBF images | |
 //! | [`ptyd`] | a `.ptyd`, prepared once more | `PtydScan` |
 //! | [`python`] | a class of a Python module, `module:Class` | any |
 //! | [`moonflower`] | a simulated scan | `MoonFlowerScan` |
 
 pub mod hdf5;
+pub(crate) mod image;
 mod keys;
 pub mod moonflower;
+mod normalization;
 pub mod npy;
 pub mod numpy;
 pub mod ptyd;
 pub mod python;
-mod stamp;
+pub mod series;
+pub(crate) mod stamp;
+mod table;
 
 use ptystream_common::source::Registry;
 use std::sync::Arc;
@@ -26,6 +31,9 @@ pub fn builtin() -> Registry {
     registry.add(numpy::kind());
     registry.add(hdf5::kind());
     registry.add(ptyd::kind());
+    for kind in series::kinds() {
+        registry.add(kind);
+    }
     registry.add(moonflower::kind());
     registry.add_resolver(Arc::new(python::resolve));
     registry

@@ -12,7 +12,9 @@
 //! # Source
 //! ptypy's tutorial loader `NumpyScan`, which opens frames by number and overlooks the names.
 
+use super::image::Named;
 use super::keys::{Keys, wrong};
+use super::normalization;
 use super::npy::{NpyError, NpyReader};
 use super::stamp::stamp;
 use ptystream_common::codec::Encoding;
@@ -27,13 +29,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const FILE: &[ParamType] = &[ParamType::InputPath, ParamType::None];
+const IMAGE: &[ParamType] = &[ParamType::Image, ParamType::None];
 
 static PARAMS: &[ParamDecl] = &[
     ParamDecl::new("path", FILE, ParamDefault::None, "Folder with positions.txt and the frames.")
         .doc("positions.txt: a line `file y x` (metres) for each scan point. geometry.txt: lines `key value` with distance (m), energy (keV), psize (m)."),
-    ParamDecl::new("mask", FILE, ParamDefault::None, "A 2-D .npy that is 0 at bad pixels.").level(1),
-    ParamDecl::new("dark", FILE, ParamDefault::None, "A 2-D .npy that is subtracted from each frame.").level(1),
-    ParamDecl::new("flat", FILE, ParamDefault::None, "A 2-D .npy by which each frame is divided.").level(1),
+    ParamDecl::new("dark", IMAGE, ParamDefault::None, "An image that is subtracted from each frame; of a stack, the mean.")
+        .doc("A path, or { file, key, average = \"median\" }: .npy, TIFF, EDF, CBF, or a dataset of an HDF5 file.")
+        .level(1),
+    ParamDecl::new("flat", IMAGE, ParamDefault::None, "An image by which each frame is divided; of a stack, the mean.")
+        .doc("As `dark`.")
+        .level(1),
+    normalization::FILE_DECL,
+    normalization::KEY_DECL,
+    normalization::COLUMN_DECL,
+    normalization::SIGMA_DECL,
+    normalization::REFERENCE_DECL,
 ];
 
 /// Returns the registry's entry of this source.
@@ -57,7 +68,7 @@ struct Point {
 /// A folder in the tutorial layout.
 pub struct NumpySource {
     folder: PathBuf,
-    extras: [(&'static str, Option<PathBuf>); 3],
+    spec: SourceSpec,
     num_frames: Option<usize>,
     points: Vec<Point>,
     reader: NpyReader,
@@ -76,14 +87,10 @@ impl NumpySource {
         let folder = keys.input_path("path")?.ok_or_else(|| {
             wrong("path", "is needed: the folder with positions.txt and the frames")
         })?;
-        let mut extras = [("mask", None), ("dark", None), ("flat", None)];
-        for (key, path) in &mut extras {
-            *path = keys.input_path(key)?;
-        }
         let points = read_positions(&folder.join("positions.txt"))?;
         Ok(Self {
             folder,
-            extras,
+            spec: spec.clone(),
             num_frames: keys.count("num_frames")?,
             points,
             reader: NpyReader::default(),
@@ -120,20 +127,12 @@ impl NumpySource {
     }
 
     fn extra(&mut self, key: &'static str) -> Result<Option<Array>, SourceError> {
-        let path = self.extras.iter().find(|(k, _)| *k == key).and_then(|(_, p)| p.clone());
-        let Some(path) = path else { return Ok(None) };
-        let array = NpyReader::default().read(&path).map_err(|e| {
-            SourceError::input(format!("data.{key}: {}", ptystream_common::error::chain(&e)))
-        })?;
         let frame = self.frame_form()?.shape;
-        if array.shape != frame {
-            return Err(SourceError::input(format!(
-                "data.{key}: '{}' has shape {:?}, the frames have {frame:?}",
-                path.display(),
-                array.shape
-            )));
+        match &Named::all(&self.spec, key)?[..] {
+            [] => Ok(None),
+            [one] => one.image(frame).map(Some),
+            _ => Err(wrong(key, "is one image and not several")),
         }
-        Ok(Some(array))
     }
 }
 
@@ -171,12 +170,15 @@ impl Source for NumpySource {
         Ok(Some(Array::from_items(&[lines, 2], &items)))
     }
 
-    fn load_weight(&mut self) -> Result<Option<Array>, SourceError> {
-        self.extra("mask")
-    }
-
     fn load_common(&mut self) -> Result<Common, SourceError> {
-        Ok(Common { dark: self.extra("dark")?, flat: self.extra("flat")?, ..Common::default() })
+        let mut common =
+            Common { dark: self.extra("dark")?, flat: self.extra("flat")?, ..Common::default() };
+        if let Some(scale) = normalization::of_file(Keys(&self.spec), self.wanted().len())? {
+            common.scale = Some(scale.values);
+            common.scale_by_first_chunk = scale.by_first_chunk;
+            self.warnings.extend(scale.note);
+        }
+        Ok(common)
     }
 
     fn check(
@@ -268,10 +270,13 @@ impl Source for NumpySource {
         for name in ["positions.txt", "geometry.txt"] {
             all.push((name.to_owned(), stamp(&self.folder.join(name))));
         }
-        for (key, path) in &self.extras {
-            if let Some(path) = path {
-                all.push(((*key).to_owned(), format!("{} {}", path.display(), stamp(path))));
+        for key in ["dark", "flat"] {
+            for Named { path, .. } in Named::all(&self.spec, key)? {
+                all.push((key.to_owned(), format!("{} {}", path.display(), stamp(&path))));
             }
+        }
+        if let Some(path) = Keys(&self.spec).input_path("normalization.file")? {
+            all.push(("normalization".into(), format!("{} {}", path.display(), stamp(&path))));
         }
         let files =
             self.wanted().iter().map(|p| (p.file.clone(), stamp(&self.folder.join(&p.file))));

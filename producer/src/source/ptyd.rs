@@ -39,7 +39,7 @@ static PARAMS: &[ParamDecl] = &[ParamDecl::new(
     ParamDefault::None,
     "The .ptyd that is prepared once more.",
 )
-.doc("None, or \"file\": `data.dfile` is read and nothing is written; give `save = \"None\"` with it.")];
+.doc("None, or \"file\": `data.dfile` is read, and nothing is written.")];
 
 /// Returns the registry's entry of this source.
 pub fn kind() -> SourceKind {
@@ -82,7 +82,7 @@ fn path_of(spec: &SourceSpec) -> Result<PathBuf, SourceError> {
             "is needed: the .ptyd that is prepared once more (or data.dfile, only to be read)",
         )
     })?;
-    if keys.has("save") {
+    if spec.given.iter().any(|given| given == "save") && keys.has("save") {
         return Err(wrong(
             "source",
             format!(
@@ -140,10 +140,10 @@ impl PtydSource {
                 return Err(SourceError::input(text));
             }
         }
-        let frames = Stack::open(data, "data.source")?;
+        let frames = Stack::open(data, "data.source", None)?;
         let weights = match weights.is_empty() {
             true => None,
-            false => Some(Stack::open(weights, "data.source")?),
+            false => Some(Stack::open(weights, "data.source", None)?),
         };
         if let Some(weights) = &weights
             && weights.shape() != frames.shape()

@@ -6,7 +6,7 @@ use std::time::UNIX_EPOCH;
 /// Writes size and modification time of a file, for [`identity`].
 ///
 /// [`identity`]: ptystream_common::source::Source::identity
-pub(super) fn stamp(path: &Path) -> String {
+pub(crate) fn stamp(path: &Path) -> String {
     match std::fs::metadata(path) {
         Ok(meta) => {
             let modified = meta.modified().ok().and_then(|t| t.duration_since(UNIX_EPOCH).ok());

@@ -50,7 +50,7 @@ fn dark_and_flat_are_read_and_must_fit() {
     let dir = scan(|f| {
         put(f, "dark", &[1, 4, 5], &[3u16; 20]);
         put(f, "flat", &[4, 5], &[1.5f32; 20]);
-        put(f, "long", &[6, 4, 5], &[1.5f32; 120]);
+        put(f, "long", &[5, 4, 5], &[1.5f32; 100]);
     });
     let keys = [("darkfield.key", text("dark")), ("flatfield.key", text("flat"))];
     let common = open(dir.path(), &keys).unwrap().load_common().unwrap();

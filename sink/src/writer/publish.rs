@@ -377,6 +377,7 @@ fn describe(filters: &[Filter]) -> String {
         Filter::Fletcher32 => "fletcher32".to_owned(),
         Filter::Bslz4(_) => "bitshuffle-lz4".to_owned(),
         Filter::Lz4 => "lz4".to_owned(),
+        Filter::Blosc(_) => "blosc".to_owned(),
     };
     match filters {
         [] => "none".to_owned(),

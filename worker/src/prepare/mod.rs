@@ -154,7 +154,8 @@ impl Preparer {
         if self.measure.is_none() {
             self.measure = Some(Measure::new(&self.plan, &self.arrays));
         }
-        let weight = frame.weights.as_ref().unwrap_or(&self.weight);
+        let masked = own_weights(frame, &self.arrays);
+        let weight = masked.as_ref().or(frame.weights.as_ref()).unwrap_or(&self.weight);
         let raw = raw_bytes(frame, &self.decoded);
         Ok(self.measure.as_mut().and_then(|m| m.center(raw, weight)))
     }
@@ -218,7 +219,8 @@ impl Preparer {
             };
             data::prepare(recipe, dtype, raw, bad, scale, &mut self.data_scratch, &mut data, slot);
             if own {
-                let weight = frame.weights.as_ref().unwrap_or(&self.weight);
+                let masked = own_weights(frame, &self.arrays);
+                let weight = masked.as_ref().or(frame.weights.as_ref()).unwrap_or(&self.weight);
                 let w = Weights { bytes: &weight.data, dtype: weight.dtype, bad };
                 let best =
                     store_weights(recipe, layout, &w, &mut self.weight_scratch, &mut weights, slot);
@@ -282,6 +284,11 @@ fn decode(frame: &Loaded, out: &mut Vec<u8>) -> Result<(), PrepareError> {
         Encoding::Filters(filters) => codec::decode(filters, &raw.payload, expected, out)
             .map_err(|source| PrepareError::Decode { index, source }),
     }
+}
+
+/// Returns a frame's own weights joined with the scan's mask; `None` if there is nothing to join.
+fn own_weights(frame: &Loaded, arrays: &ScanArrays) -> Option<Array> {
+    Some(frame.weights.as_ref()?.masked(arrays.mask.as_ref()?))
 }
 
 /// Returns a frame's pixels after [`decode`].

@@ -16,6 +16,7 @@ use std::path::PathBuf;
 
 const BSLZ4: i32 = 32008;
 const LZ4: i32 = 32004;
+const BLOSC: i32 = 32001;
 /// Third parameter after the filter's version of bitshuffle: LZ4 follows.
 const BITSHUFFLE_LZ4: u32 = 2;
 
@@ -100,6 +101,7 @@ impl H5Dataset {
             H::Shuffle => Some(Filter::Shuffle(size)),
             H::Fletcher32 => Some(Filter::Fletcher32),
             H::User(LZ4, _) => Some(Filter::Lz4),
+            H::User(BLOSC, _) => Some(Filter::Blosc(size)),
             // Parameters: version major, minor, item size, block size, compression.
             H::User(BSLZ4, values) => {
                 let lz4 = values.get(4) == Some(&BITSHUFFLE_LZ4);

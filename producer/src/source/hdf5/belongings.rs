@@ -1,6 +1,7 @@
 //! What belongs to the frames: masks, dark and flat, recorded geometry.
 
-use super::super::keys::{Keys, wrong};
+use super::super::keys::Keys;
+use super::super::normalization::{Scale, scale};
 use super::order::Order;
 use super::stack::Stack;
 use ptystream_common::dtype::Dtype;
@@ -80,21 +81,20 @@ fn inverted(values: &[f64], dtype: Dtype, shape: &[usize]) -> Array {
     by_type!(Bool => u8, U8 => u8, U16 => u16, U32 => u32, I8 => i8, I16 => i16, I32 => i32, I64 => i64, F64 => f64)
 }
 
-/// Makes factors of one value (I0) a frame: reference over value.
+/// Reads one value (I0) a frame and makes factors of them.
 ///
 /// # Errors
 /// [`SourceError`] if there is not one value for each frame, or one is not above 0.
-/// # Source
-/// ptypy `Hdf5Loader`: values that are `sigma` standard deviations off the mean are not used.
 pub(super) fn normalization(
     keys: Keys<'_>,
     dataset: &H5Dataset,
     order: &Order,
     frames: usize,
-) -> Result<(Array, Option<String>), SourceError> {
+    outer: Option<usize>,
+) -> Result<Scale, SourceError> {
     let name = "data.normalization.key";
     let read = dataset.read().map_err(|e| SourceError::input(format!("{name}: {}", chain(&e))))?;
-    let all = read.to_f64();
+    let all = of_outer(&read, outer, frames).to_f64();
     if all.len() != frames {
         return Err(SourceError::input(format!(
             "{name}: {} has shape {:?}; one value for each of {frames} frames is needed",
@@ -102,60 +102,25 @@ pub(super) fn normalization(
             dataset.shape()
         )));
     }
-    let count = order.len(frames);
-    let values: Vec<f64> =
-        (0..count as u64).map(|point| all[order.frame(point) as usize]).collect();
-    if let Some(at) = values.iter().position(|v| !(v.is_finite() && *v > 0.0)) {
-        return Err(SourceError::input(format!(
-            "{name}: the value of scan point {at} in {} is {}; it must be above 0 (framefilter \
-             leaves frames out)",
-            origin(dataset),
-            values[at]
-        )));
-    }
-    let mean = values.iter().sum::<f64>() / count as f64;
-    let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / count as f64;
-    let sigma = keys.number("normalization.sigma")?.unwrap_or(3.0);
-    let reference = match keys.text("normalization.reference") {
-        Ok(Some("scan") | None) => mean,
-        Ok(Some(other)) => {
-            let text = format!("'{other}' is neither \"scan\" nor a value");
-            return Err(wrong("normalization.reference", text));
-        }
-        Err(_) => keys.number("normalization.reference")?.unwrap_or(mean),
-    };
-    let used = |v: f64| (v - mean).abs() <= sigma * variance.sqrt();
-    let scale: Vec<f64> =
-        values.iter().map(|&v| if used(v) { reference / v } else { 1.0 }).collect();
-    let left = values.iter().filter(|v| !used(**v)).count();
-    let note = (left > 0).then(|| {
-        format!(
-            "{left} frames are not normalised: their value in {} is too far off",
-            origin(dataset)
-        )
-    });
-    Ok((Array::from_items(&[count], &scale), note))
+    let points = 0..order.len(frames) as u64;
+    let values: Vec<f64> = points.map(|point| all[order.frame(point) as usize]).collect();
+    scale(keys, &values, &origin(dataset))
 }
 
-/// Averages a stack of images, `(n, rows, cols)`, to one of `float64`.
-pub(super) fn average(stack: &Array, median: bool) -> Array {
-    let [n, rows, cols] = [stack.shape[0], stack.shape[1], stack.shape[2]];
-    let (items, pixels) = (stack.to_f64(), rows * cols);
-    let mut column = vec![0.0; n];
-    let mut out = Vec::with_capacity(pixels);
-    for pixel in 0..pixels {
-        for (k, value) in column.iter_mut().enumerate() {
-            *value = items[k * pixels + pixel];
-        }
-        out.push(match median {
-            false => column.iter().sum::<f64>() / n as f64,
-            true => {
-                column.sort_by(f64::total_cmp);
-                (column[(n - 1) / 2] + column[n / 2]) / 2.0
-            }
-        });
+/// Returns the part of an array that belongs to an outer index, if its leading axis is the outer one:
+/// if what is left of it is as much as `wanted`.
+pub(super) fn of_outer(array: &Array, outer: Option<usize>, wanted: usize) -> Array {
+    let (Some(outer), [n, rest @ ..]) = (outer, &array.shape[..]) else { return array.clone() };
+    let items: usize = rest.iter().product();
+    if outer >= *n || items != wanted || array.len() == wanted {
+        return array.clone();
     }
-    Array::from_items(&[rows, cols], &out)
+    let bytes = items * array.dtype.size();
+    Array {
+        dtype: array.dtype,
+        shape: rest.to_vec(),
+        data: array.data.slice(outer * bytes..(outer + 1) * bytes),
+    }
 }
 
 fn values(dataset: &H5Dataset, parameter: &str, most: usize) -> Result<Array, SourceError> {
@@ -199,8 +164,23 @@ fn positive(value: f64, group: &str, dataset: &H5Dataset) -> Result<f64, SourceE
 pub(super) fn energy(
     keys: Keys<'_>,
     dataset: &H5Dataset,
+    outer: Option<usize>,
 ) -> Result<((f64, String), Option<String>), SourceError> {
-    let read = values(dataset, "data.recorded_energy.key", 1)?;
+    // Of a spectrum, one energy an outer index.
+    let read = match outer {
+        Some(outer) if dataset.shape().iter().product::<usize>() > 1 => {
+            let all = values(dataset, "data.recorded_energy.key", usize::MAX)?;
+            let there = all.len();
+            let one = all.to_f64().get(outer).copied().ok_or_else(|| {
+                SourceError::input(format!(
+                    "data.recorded_energy.key: {} holds {there} energies; there is none of outer index {outer}",
+                    origin(dataset)
+                ))
+            })?;
+            Array::from_items(&[1], &[one])
+        }
+        _ => values(dataset, "data.recorded_energy.key", 1)?,
+    };
     let multiplier = keys.number("recorded_energy.multiplier")?.unwrap_or(1.0);
     let offset = keys.number("recorded_energy.offset")?.unwrap_or(0.0);
     let value = positive(read.to_f64()[0] * multiplier + offset, "recorded_energy", dataset)?;

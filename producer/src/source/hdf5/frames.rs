@@ -39,25 +39,41 @@ pub(super) struct Frames {
     parameter: &'static str,
     form: FrameForm,
     lead: Vec<usize>,
+    /// All extents before those of a frame: an outer one before `lead`, where there is one.
+    full: Vec<usize>,
+    /// Which of the outer axis.
+    outer: Option<usize>,
     way: Way,
     block: Option<Block>,
 }
 
 impl Frames {
-    /// Takes a 3-D or 4-D dataset.
+    /// Takes a 3-D or 4-D dataset; with `outer`, that part of a 4-D or 5-D one.
     ///
     /// # Errors
     /// [`SourceError::Input`] if it has another rank, is empty or holds no numbers, or if its filter
     /// is not installed.
-    pub fn open(dataset: H5Dataset, parameter: &'static str) -> Result<Self, SourceError> {
+    pub fn open(
+        dataset: H5Dataset,
+        parameter: &'static str,
+        outer: Option<usize>,
+    ) -> Result<Self, SourceError> {
         let shape = dataset.shape().to_vec();
         let fail = |text: String| {
             let (key, path) = (dataset.key(), dataset.path().display());
             SourceError::input(format!("{parameter}: '{key}' in '{path}' {text}"))
         };
-        let (lead, frame) = match shape[..] {
+        let inner = &shape[usize::from(outer.is_some()).min(shape.len())..];
+        let (lead, frame) = match *inner {
             [n, rows, cols] => (vec![n], [rows, cols]),
             [slow, fast, rows, cols] => (vec![slow, fast], [rows, cols]),
+            _ if outer.is_some() => {
+                return Err(fail(format!(
+                    "has rank {} (shape {shape:?}); with data.outer_index frames are 4-D (outer, n, rows, \
+                     cols) or 5-D (outer, slow, fast, rows, cols)",
+                    shape.len()
+                )));
+            }
             _ => {
                 return Err(fail(format!(
                     "has rank {} (shape {shape:?}); frames are 3-D (n, rows, cols) or 4-D (slow, fast, rows, cols)",
@@ -68,13 +84,20 @@ impl Frames {
         if shape.contains(&0) {
             return Err(fail(format!("is empty (shape {shape:?}); there is nothing to prepare")));
         }
+        if let Some(outer) = outer.filter(|&outer| outer >= shape[0]) {
+            let last = shape[0] - 1;
+            return Err(fail(format!(
+                "has shape {shape:?}: data.outer_index = {outer} is beyond the last one, {last}"
+            )));
+        }
         if dataset.dtype() == Dtype::Bool && parameter == "data.intensities.key" {
             return Err(fail("holds bool; frames are of integers or of reals".into()));
         }
         let form = FrameForm { dtype: dataset.dtype(), shape: frame };
-        let way = way(&dataset, form, &lead)
+        let full = shape[..shape.len() - 2].to_vec();
+        let way = way(&dataset, form, &full)
             .map_err(|e| SourceError::input(format!("{parameter}: {}", chain(&e))))?;
-        Ok(Self { dataset, parameter, form, lead, way, block: None })
+        Ok(Self { dataset, parameter, form, lead, full, outer, way, block: None })
     }
 
     /// Returns the dataset.
@@ -152,10 +175,11 @@ impl Frames {
             );
             SourceError::frame(index, text)
         })?;
-        Ok(match self.lead[..] {
+        let inner = match self.lead[..] {
             [_, fast] => vec![at / fast, at % fast],
             _ => vec![at],
-        })
+        };
+        Ok(self.outer.into_iter().chain(inner).collect())
     }
 
     fn pixels(&mut self, nth: u64, index: Index, at: &[usize]) -> Result<Bytes, SourceError> {
@@ -163,16 +187,16 @@ impl Frames {
         let block = match &self.way {
             Way::Plain { file, path, offset } => {
                 let mut data = vec![0; bytes];
-                file.read_exact_at(&mut data, offset + nth * bytes as u64).map_err(|e| {
-                    SourceError::Frame {
-                        index,
-                        text: format!(
-                            "'{}' in '{}' cannot be read",
-                            self.dataset.key(),
-                            path.display()
-                        ),
-                        source: Some(Box::new(e)),
-                    }
+                let before = self.outer.unwrap_or(0) * self.len();
+                let place = offset + (before as u64 + nth) * bytes as u64;
+                file.read_exact_at(&mut data, place).map_err(|e| SourceError::Frame {
+                    index,
+                    text: format!(
+                        "'{}' in '{}' cannot be read",
+                        self.dataset.key(),
+                        path.display()
+                    ),
+                    source: Some(Box::new(e)),
                 })?;
                 return Ok(data.into());
             }
@@ -202,7 +226,7 @@ impl Frames {
     /// Reads frames through the library.
     fn slab(&self, index: Index, start: Vec<usize>, block: &[usize]) -> Result<Block, SourceError> {
         let count: Vec<usize> =
-            (0..start.len()).map(|a| block[a].min(self.lead[a] - start[a])).collect();
+            (0..start.len()).map(|a| block[a].min(self.full[a] - start[a])).collect();
         let whole_start = [&start[..], &[0, 0]].concat();
         let whole_count = [&count[..], &self.form.shape[..]].concat();
         let array =
@@ -224,7 +248,7 @@ impl Frames {
         let Some(RawChunk { bytes, skipped }) = chunk else {
             // Nothing is stored: the library knows the fill value.
             let clipped: Vec<usize> =
-                (0..start.len()).map(|a| count[a].min(self.lead[a] - start[a])).collect();
+                (0..start.len()).map(|a| count[a].min(self.full[a] - start[a])).collect();
             return self.slab(index, start, &clipped);
         };
         let mut data = Vec::new();

@@ -5,7 +5,8 @@
 //! | `intensities` | `[n, rows, cols]` or `[slow, fast, rows, cols]`, C order: the fast axis runs first |
 //! | `positions` | as the leading axes of the frames; a list; two 1-D axes that are meshed |
 //! | `mask` | as a frame, or as all frames; 1 is good (`invert`: 0 is good) |
-//! | `darkfield`, `flatfield` | as a frame; also `[1, rows, cols]` |
+//! | `darkfield`, `flatfield` | as a frame, also `[1, rows, cols]`; or as all frames: frame by frame |
+//! | `normalization` | one value a frame |
 //! | `recorded_energy`, `_distance`, `_psize` | one value |
 //!
 //! Position = (slow × slow_multiplier, fast × fast_multiplier) in metres. A file that is not named
@@ -19,6 +20,7 @@
 //! every value above 1 bad (there it wraps around to a good one in unsigned types).
 
 mod belongings;
+mod each;
 mod frames;
 mod order;
 mod padding;
@@ -27,8 +29,11 @@ pub(super) mod stack;
 
 use super::keys::{Keys, wrong};
 use super::stamp::stamp;
+use super::{image, normalization};
+use each::{Correction, Corrections};
 use order::Order;
 use padding::Padding;
+use ptystream_common::dtype::Dtype;
 use ptystream_common::error::chain;
 use ptystream_common::frame::{Array, FrameForm, Loaded};
 use ptystream_common::h5::read::{H5Dataset, H5File};
@@ -38,7 +43,7 @@ use ptystream_common::source::{
     Check, Common, Recorded, Source, SourceError, SourceKind, SourceSpec,
 };
 use stack::Stack;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -116,6 +121,7 @@ static PARAMS: &[ParamDecl] = &[
         "Whether 0 is good in the mask, as in CXI files.",
     ),
     ParamDecl::new("darkfield.average", &[ParamType::Str], ParamDefault::Str("mean"), "What is made of a stack of darks, (n, rows, cols).")
+        .doc("A stack of as many darks as there are frames belongs frame by frame, unless this is given.")
         .choices(&["mean", "median"])
         .level(1),
     file("darkfield.file", "HDF5 file with the dark frame; None: intensities.file.").level(1),
@@ -124,10 +130,13 @@ static PARAMS: &[ParamDecl] = &[
     key("flatfield.key", "Dataset of the flat frame, by which each frame is divided.").level(1),
     file("normalization.file", "HDF5 file with the normalisation; None: intensities.file.").level(1),
     key("normalization.key", "Dataset of one value a frame (I0): each frame is divided by its own and multiplied by the reference.").level(1),
-    factor("normalization.sigma", 3.0, "Frames whose value is further from the mean than so many standard deviations are left as they are.")
-        .level(2),
-    ParamDecl::new("normalization.reference", &[ParamType::Str, ParamType::Float], ParamDefault::Str("scan"), "By what frames are multiplied: the mean over the scan (\"scan\"), or a value.")
-        .level(2),
+    normalization::SIGMA_DECL,
+    normalization::REFERENCE_DECL,
+    ParamDecl::new("outer_index", &[ParamType::Int, ParamType::Str, ParamType::None], ParamDefault::None, "Which part of datasets that have an outer axis before all others, such as energies or angles.")
+        .choices(&["all"])
+        .limits(Some(0.0), None)
+        .doc("Frames are then (outer, n, rows, cols) or (outer, slow, fast, rows, cols). Positions, normalisation and recorded energy may have the outer axis too. `all`: `ptystream run` prepares each of them into a file of its own, `scan_outer000.ptyd`, ...")
+        .level(1),
     file("recorded_energy.file", "HDF5 file with the photon energy; None: intensities.file."),
     key("recorded_energy.key", "Dataset of the photon energy."),
     factor("recorded_energy.multiplier", 1.0, "Makes keV of the recorded energy.").unit("keV"),
@@ -203,6 +212,40 @@ impl Files {
     }
 }
 
+/// Returns the outer index that is given.
+fn outer_index(spec: &SourceSpec) -> Result<Option<usize>, SourceError> {
+    match spec.data.at("outer_index").and_then(|v| v.as_str()) {
+        Some(_) => Err(wrong(
+            "outer_index",
+            "is \"all\": `ptystream run` prepares them one after the other; here give one",
+        )),
+        None => Keys(spec).count("outer_index"),
+    }
+}
+
+/// Counts the outer indices of a scan.
+///
+/// # Errors
+/// As opening the source, for the frames.
+pub fn outer_extent(spec: &SourceSpec) -> Result<usize, SourceError> {
+    let mut files = Files { spec: spec.clone(), open: HashMap::new() };
+    let dataset = files.dataset("intensities", "key")?;
+    let dataset =
+        dataset.ok_or_else(|| wrong("intensities.key", "is needed: the dataset of the frames"))?;
+    match dataset.shape() {
+        [outer, _, _, _] | [outer, _, _, _, _] => Ok(*outer),
+        shape => Err(wrong(
+            "outer_index",
+            format!(
+                "'{}' in '{}' has shape {shape:?}; an outer axis stands before (n, rows, cols) or (slow, \
+                 fast, rows, cols)",
+                dataset.key(),
+                dataset.path().display()
+            ),
+        )),
+    }
+}
+
 /// Frames and positions in HDF5 files.
 pub struct Hdf5Source {
     files: Files,
@@ -210,6 +253,11 @@ pub struct Hdf5Source {
     /// A mask of the shape of all frames.
     masks: Option<Stack>,
     invert: bool,
+    /// Darks and flats, where any is of each frame.
+    each: Option<Corrections>,
+    /// The mask of all frames, where weights are made frame by frame.
+    base: Option<Array>,
+    outer: Option<usize>,
     order: Order,
     padding: Padding,
     warnings: Vec<String>,
@@ -227,10 +275,11 @@ impl Hdf5Source {
         if datasets.is_empty() {
             return Err(wrong("intensities.key", "is needed: the dataset of the frames"));
         }
-        let frames = Stack::open(datasets, "data.intensities.key")?;
+        let outer = outer_index(spec)?;
+        let frames = Stack::open(datasets, "data.intensities.key", outer)?;
         let masks = match files.dataset("mask", "key")? {
             Some(mask) if mask.shape() == frames.shape() => {
-                Some(Stack::open(vec![mask], "data.mask.key")?)
+                Some(Stack::open(vec![mask], "data.mask.key", None)?)
             }
             Some(mask) => {
                 belongings::ensure_frame_shaped(&mask, "data.mask.key", &frames)?;
@@ -249,7 +298,91 @@ impl Hdf5Source {
         };
         let order = Order::new(Keys(spec), &grid, filter.as_ref(), &frames)?;
         let padding = Padding::new(Keys(spec))?;
-        Ok(Self { files, frames, masks, invert, order, padding, warnings: Vec::new() })
+        let mut source = Self {
+            files,
+            frames,
+            masks,
+            invert,
+            each: None,
+            base: None,
+            outer,
+            order,
+            padding,
+            warnings: Vec::new(),
+        };
+        source.each = source.corrections()?;
+        Ok(source)
+    }
+
+    /// Opens dark and flat, if any is of each frame.
+    fn corrections(&mut self) -> Result<Option<Corrections>, SourceError> {
+        let averaged = self.files.spec.given.iter().any(|g| g == "darkfield.average");
+        let dark = if averaged { None } else { self.of_each("darkfield", "data.darkfield.key")? };
+        let flat = self.of_each("flatfield", "data.flatfield.key")?;
+        if dark.is_none() && flat.is_none() {
+            return Ok(None);
+        }
+        let mut other = |own: Option<Stack>, group: &str| -> Result<_, SourceError> {
+            Ok(match own {
+                Some(stack) => Some(Correction::Each(stack)),
+                None => self.frame_shaped(group)?.map(|a| Correction::Common(a.to_f64())),
+            })
+        };
+        Ok(Some(Corrections { dark: other(dark, "darkfield")?, flat: other(flat, "flatfield")? }))
+    }
+
+    /// Opens a dataset of the shape of all frames.
+    fn of_each(
+        &mut self,
+        group: &str,
+        parameter: &'static str,
+    ) -> Result<Option<Stack>, SourceError> {
+        match self.files.dataset(group, "key")? {
+            Some(dataset) if self.frames.len() > 1 && dataset.shape() == self.frames.shape() => {
+                Stack::open(vec![dataset], parameter, None).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Reads the mask of all frames, or `int64` ones.
+    fn mask(&mut self) -> Result<Array, SourceError> {
+        let shape = self.frames.form().shape;
+        let Some(mask) = self.frame_shaped("mask")? else {
+            return Ok(Array::from_items(&shape, &vec![1i64; shape[0] * shape[1]]));
+        };
+        let (weight, notes) = belongings::weight(mask, self.invert);
+        self.warnings.extend(notes);
+        Ok(weight)
+    }
+
+    /// Tells whether weights are made frame by frame.
+    fn weighs_each(&self) -> bool {
+        self.masks.is_some() || self.each.as_ref().is_some_and(Corrections::marks)
+    }
+
+    /// Returns the weights of the `nth` frame, scan point `index`; `bad`: pixels of no use.
+    fn weights(
+        &mut self,
+        nth: u64,
+        index: Index,
+        bad: &[bool],
+    ) -> Result<Option<Array>, SourceError> {
+        if !self.weighs_each() {
+            return Ok(None);
+        }
+        let own = match &mut self.masks {
+            Some(masks) => belongings::weight(masks.decoded(nth, index)?, self.invert).0,
+            None => match &self.base {
+                Some(base) => base.clone(),
+                None => {
+                    let base = self.mask()?;
+                    self.base.insert(base).clone()
+                }
+            },
+        };
+        let weights = if bad.contains(&true) { each::cleared(&own, bad) } else { own };
+        Ok(Some(self.padded(weights, false)))
     }
 
     /// Pads an image that belongs to the frames.
@@ -268,14 +401,8 @@ impl Hdf5Source {
             && n > 1
             && [rows, cols] == frame
         {
-            if n == self.frames.len() {
-                self.warnings.push(format!(
-                    "{name}: '{}' holds as many darks as there are frames; they are averaged",
-                    dataset.key()
-                ));
-            }
             let median = Keys(&self.files.spec).text("darkfield.average")? == Some("median");
-            return Ok(Some(belongings::average(&read()?, median)));
+            return Ok(Some(image::average(&read()?, median)));
         }
         belongings::ensure_frame_shaped(&dataset, &name, &self.frames)?;
         let mut array = read()?;
@@ -296,7 +423,7 @@ impl Source for Hdf5Source {
         let keys = Keys(&self.files.spec);
         match (slow, fast) {
             (Ok(Some(slow)), Ok(Some(fast))) => {
-                positions::load(keys, &slow, &fast, &self.frames, &self.order).map(Some)
+                positions::load(keys, &slow, &fast, &self.frames, &self.order, self.outer).map(Some)
             }
             (Ok(None), Ok(None)) if keys.has("positions_theory") => Ok(None),
             (Err(e), _) | (_, Err(e)) => Err(e),
@@ -307,33 +434,28 @@ impl Source for Hdf5Source {
 
     /// Returns the mask, or `int64` ones; `None` if every frame has a mask of its own.
     fn load_weight(&mut self) -> Result<Option<Array>, SourceError> {
-        if self.masks.is_some() {
+        if self.weighs_each() {
             return Ok(None);
         }
-        let shape = self.frames.form().shape;
-        let Some(mask) = self.frame_shaped("mask")? else {
-            let ones = Array::from_items(&shape, &vec![1i64; shape[0] * shape[1]]);
-            return Ok(Some(self.padded(ones, false)));
-        };
-        let (weight, notes) = belongings::weight(mask, self.invert);
-        self.warnings.extend(notes);
+        let weight = self.mask()?;
         Ok(Some(self.padded(weight, false)))
     }
 
     fn load_common(&mut self) -> Result<Common, SourceError> {
-        let dark = self.frame_shaped("darkfield")?.map(|dark| self.padded(dark, false));
-        let flat = self.frame_shaped("flatfield")?.map(|flat| self.padded(flat, true));
-        let scale = match self.files.dataset("normalization", "key")? {
-            Some(dataset) => {
-                let keys = Keys(&self.files.spec);
-                let (scale, note) =
-                    belongings::normalization(keys, &dataset, &self.order, self.frames.len())?;
-                self.warnings.extend(note);
-                Some(scale)
-            }
-            None => None,
-        };
-        Ok(Common { dark, flat, scale, other: BTreeMap::new() })
+        let mut common = Common::default();
+        if self.each.is_none() {
+            common.dark = self.frame_shaped("darkfield")?.map(|dark| self.padded(dark, false));
+            common.flat = self.frame_shaped("flatfield")?.map(|flat| self.padded(flat, true));
+        }
+        if let Some(dataset) = self.files.dataset("normalization", "key")? {
+            let keys = Keys(&self.files.spec);
+            let (order, n) = (&self.order, self.frames.len());
+            let scale = belongings::normalization(keys, &dataset, order, n, self.outer)?;
+            common.scale = Some(scale.values);
+            common.scale_by_first_chunk = scale.by_first_chunk;
+            self.warnings.extend(scale.note);
+        }
+        Ok(common)
     }
 
     fn check(
@@ -349,27 +471,30 @@ impl Source for Hdf5Source {
 
     /// Reads frames as they are stored where a worker can decode them, decoded otherwise.
     fn load(&mut self, indices: &[Index]) -> Result<Vec<Loaded>, SourceError> {
-        let invert = self.invert;
-        indices
-            .iter()
-            .map(|&index| {
-                let nth = self.order.frame(index.0);
-                let frame = match self.padding.any() {
-                    true => self.padding.frame(&self.frames.decoded(nth, index)?),
-                    false => self.frames.load(nth, index)?,
-                };
-                let weights = match &mut self.masks {
-                    Some(masks) => Some(belongings::weight(masks.decoded(nth, index)?, invert).0),
-                    None => None,
-                };
-                let weights = weights.map(|image| self.padded(image, false));
-                Ok(Loaded { index, frame, position: None, weights })
-            })
-            .collect()
+        let mut loaded = Vec::with_capacity(indices.len());
+        for &index in indices {
+            let nth = self.order.frame(index.0);
+            let (frame, bad) = match &mut self.each {
+                Some(each) => {
+                    let raw = self.frames.decoded(nth, index)?;
+                    let (array, bad) = each.apply(&raw, nth, index)?;
+                    (self.padding.frame(&array), bad)
+                }
+                None if self.padding.any() => {
+                    (self.padding.frame(&self.frames.decoded(nth, index)?), Vec::new())
+                }
+                None => (self.frames.load(nth, index)?, Vec::new()),
+            };
+            let weights = self.weights(nth, index, &bad)?;
+            loaded.push(Loaded { index, frame, position: None, weights });
+        }
+        Ok(loaded)
     }
 
     fn frame_form(&mut self) -> Result<FrameForm, SourceError> {
-        Ok(self.padding.form(self.frames.form()))
+        let form = self.padding.form(self.frames.form());
+        let dtype = if self.each.is_some() { Dtype::F64 } else { form.dtype };
+        Ok(FrameForm { dtype, ..form })
     }
 
     fn num_frames(&mut self) -> Result<Option<usize>, SourceError> {
@@ -380,7 +505,7 @@ impl Source for Hdf5Source {
         let electrons = Keys(&self.files.spec).flag("electron_data", false)?;
         let mut recorded = Recorded { electrons, ..Recorded::default() };
         if let Some(dataset) = self.files.dataset("recorded_energy", "key")? {
-            let (value, note) = belongings::energy(Keys(&self.files.spec), &dataset)?;
+            let (value, note) = belongings::energy(Keys(&self.files.spec), &dataset, self.outer)?;
             recorded.energy = Some(value);
             self.warnings.extend(note);
         }
@@ -402,6 +527,7 @@ impl Source for Hdf5Source {
         let form = self.frames.form();
         let shape = self.frames.shape();
         let mut all = vec![("frames".to_owned(), format!("{} {shape:?}", form.dtype))];
+        all.extend(self.outer.map(|outer| ("outer_index".to_owned(), outer.to_string())));
         let mut paths: BTreeSet<PathBuf> = self.frames.files().into_iter().collect();
         let groups = [
             ("positions", "slow_key"),

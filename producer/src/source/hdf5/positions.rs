@@ -1,6 +1,7 @@
 //! Positions out of two datasets.
 
 use super::super::keys::{Keys, wrong};
+use super::belongings::of_outer;
 use super::order::Order;
 use super::stack::Stack;
 use ptystream_common::dtype::Dtype;
@@ -27,8 +28,10 @@ pub(super) fn load(
     fast: &H5Dataset,
     frames: &Stack,
     order: &Order,
+    outer: Option<usize>,
 ) -> Result<Array, SourceError> {
-    let axes = [axis(keys, "slow", slow)?, axis(keys, "fast", fast)?];
+    let of = |name: &str, dataset: &H5Dataset| axis(keys, name, dataset, outer, frames.len());
+    let axes = [of("slow", slow)?, of("fast", fast)?];
     let single = axes.iter().all(|a| a.single);
     let frame_count = frames.len();
     let wanted = keys.count("num_frames")?;
@@ -117,10 +120,17 @@ pub(super) fn grid(
     }
 }
 
-fn axis(keys: Keys<'_>, name: &str, dataset: &H5Dataset) -> Result<Axis, SourceError> {
+fn axis(
+    keys: Keys<'_>,
+    name: &str,
+    dataset: &H5Dataset,
+    outer: Option<usize>,
+    frames: usize,
+) -> Result<Axis, SourceError> {
     let read = dataset
         .read()
         .map_err(|e| SourceError::input(format!("data.positions.{name}_key: {}", chain(&e))))?;
+    let read = of_outer(&read, outer, frames);
     let multiplier = keys.number(&format!("positions.{name}_multiplier"))?.unwrap_or(1.0);
     let (mut shape, mut items) = (read.shape.clone(), read.to_f64());
     let index_key = format!("positions.{name}_index");

@@ -18,18 +18,23 @@ pub(in crate::source) struct Stack {
 }
 
 impl Stack {
-    /// Takes one dataset, 3-D or 4-D, or several 3-D ones of the same frames.
+    /// Takes one dataset, 3-D or 4-D, or several 3-D ones of the same frames; with `outer`, that part of
+    /// datasets that have an outer axis before.
     ///
     /// # Errors
     /// [`SourceError::Input`] naming the dataset that does not fit, as [`Frames::open`] and where
     /// frames of several are not alike.
-    pub fn open(datasets: Vec<H5Dataset>, parameter: &'static str) -> Result<Self, SourceError> {
+    pub fn open(
+        datasets: Vec<H5Dataset>,
+        parameter: &'static str,
+        outer: Option<usize>,
+    ) -> Result<Self, SourceError> {
         let several = datasets.len() > 1;
         let mut parts: Vec<Frames> = Vec::with_capacity(datasets.len());
         let mut ends = Vec::with_capacity(datasets.len());
         let mut end = 0;
         for dataset in datasets {
-            let part = Frames::open(dataset, parameter)?;
+            let part = Frames::open(dataset, parameter, outer)?;
             let fail = |text: String| {
                 let (key, path) = (part.dataset().key(), part.dataset().path().display());
                 SourceError::input(format!("{parameter}: '{key}' in '{path}' {text}"))
