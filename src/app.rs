@@ -1,30 +1,30 @@
 //! From what was typed to what is done, and the exit code: the one place that decides it.
 
-use crate::cli::{Cli, Command, Numbers, RunArgs, ScanArgs, TalkArgs};
+use crate::cli::{Cli, Command, Numbers, ScanArgs, TalkArgs};
 use crate::config::{Config, ConfigArgs};
+use crate::hooks::Hooks;
 use crate::progress::{LogWriter, Show};
 use crate::signals::{self, Caught};
 use crate::{
-    chaos, check, checksums, compare, config, init, inspect, local, memory, params_cmd, peek,
-    picture, ranks, repair, report, roles,
+    chaos, check, checksums, compare, config, health, init, inspect, local, memory, params_cmd,
+    peek, picture, ranks, repair, report, roles, runs,
 };
 use clap::Parser;
 use ptystream_common::error::{Failure, Kind, chain};
-use ptystream_common::link::mpi::Duty;
+use ptystream_common::link::mpi::{Duty, World};
+use ptystream_common::message::SinkReport;
 use ptystream_common::ptyd::PtydError;
 use ptystream_common::report::ScanReport;
 use ptystream_common::shutdown::Shutdown;
 use ptystream_common::source::Registry;
 use ptystream_producer::run::Progress;
-use ptystream_producer::source::hdf5::outer_extent;
 use ptystream_producer::source::python::set_interpreter;
-use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-const OK: u8 = 0;
+pub(crate) const OK: u8 = 0;
 const DIFFERENT: u8 = 1;
 const USAGE: u8 = 2;
 const GAPS: u8 = 5;
@@ -45,6 +45,18 @@ pub fn main_with(registry: Registry) -> ExitCode {
     if let Some(python) = cli.python.as_ref().filter(|p| !p.as_os_str().is_empty()) {
         set_interpreter(python);
     }
+    if let Err(failure) = own(&cli) {
+        eprintln!("ptystream: {failure}");
+        return ExitCode::from(failure.kind.exit_code());
+    }
+    let role = match cli.command {
+        Command::Run(_) => Some("run"),
+        Command::Producer(_) => Some("producer"),
+        Command::Worker(_) => Some("worker"),
+        Command::Sink(_) => Some("sink"),
+        _ => None,
+    };
+    let health = cli.health.clone().zip(role).map(|(file, role)| health::Writer::start(file, role));
     memory::keep_frames();
     let shutdown = Shutdown::new();
     let caught = match signals::listen(&shutdown, Duration::from_secs_f64(cli.grace)) {
@@ -55,6 +67,7 @@ pub fn main_with(registry: Registry) -> ExitCode {
         }
     };
     let result = dispatch(cli.command, &registry, &shutdown);
+    drop(health);
     let code = match (result, caught.exit_code()) {
         (Ok(code), None) => code,
         (Ok(OK), Some(_)) => OK,
@@ -65,6 +78,41 @@ pub fn main_with(registry: Registry) -> ExitCode {
         }
     };
     ExitCode::from(code)
+}
+
+/// Sets whose the written files are, who may read them, and that file systems without locks do.
+fn own(cli: &Cli) -> Result<(), Failure> {
+    const LOCKING: &str = "HDF5_USE_FILE_LOCKING";
+    if std::env::var_os(LOCKING).is_none() {
+        // SAFETY: nothing else runs in this process yet.
+        unsafe { std::env::set_var(LOCKING, "BEST_EFFORT") };
+    }
+    if let Some(mask) = cli.umask {
+        // SAFETY: it only sets a number of the process.
+        unsafe { libc::umask(mask as libc::mode_t) };
+    }
+    let Some(group) = &cli.group else { return Ok(()) };
+    let refused = |text: String| Failure::new(Kind::Config, format!("--group {group}: {text}"));
+    let id = match group.parse::<libc::gid_t>() {
+        Ok(id) => id,
+        Err(_) => {
+            let groups = std::fs::read_to_string("/etc/group").unwrap_or_default();
+            let entry = groups.lines().map(|l| l.split(':').collect::<Vec<_>>());
+            let known = entry.into_iter().find(|e| e.first() == Some(&group.as_str()));
+            let id = known.and_then(|e| e.get(2).and_then(|id| id.parse().ok()));
+            id.ok_or_else(|| {
+                refused("/etc/group does not know it; give its number (`getent group`)".into())
+            })?
+        }
+    };
+    // SAFETY: it only sets the group of the process.
+    match unsafe { libc::setegid(id) } {
+        0 => Ok(()),
+        _ => Err(refused(format!(
+            "{}; it must be one of yours (`id`)",
+            std::io::Error::last_os_error()
+        ))),
+    }
 }
 
 fn start_logs(command: &Command) {
@@ -88,60 +136,53 @@ fn start_logs(command: &Command) {
 fn dispatch(command: Command, registry: &Registry, shutdown: &Shutdown) -> Result<u8, Failure> {
     match command {
         Command::Run(args) if ranks::are_several() => ranks::run(registry, |master| {
-            run(&args, registry, shutdown, &|config, progress| {
+            runs::run(&args, registry, shutdown, &|config, progress| {
                 master.run(config, registry, shutdown, progress)
             })
         }),
-        Command::Run(args) => run(&args, registry, shutdown, &|config, progress| {
+        Command::Run(args) => runs::run(&args, registry, shutdown, &|config, progress| {
             local::run(config, registry, shutdown, progress)
         }),
         Command::Producer(args) => {
-            let (bind, dead_after) = (args.bind.as_deref(), args.link.dead_after);
-            ranks::as_role(
-                |_| Duty::Producer,
-                bind.is_some(),
-                &Shutdown::new(),
-                |world| {
-                    let config = load(&args.scan, registry)?;
-                    scan(
-                        &config,
-                        args.talk,
-                        args.report.as_deref(),
-                        args.gaps_ok,
-                        |config, progress| {
-                            roles::producer(
-                                config, bind, world, dead_after, registry, shutdown, progress,
-                            )
-                        },
-                    )
-                },
-            )
+            let known = args.bind.is_some() || !args.meet.rendezvous.is_empty();
+            let work = |world: Option<&World>| {
+                runs::produce(&args, registry, shutdown, &|config, progress| {
+                    roles::producer(&args, config, world, registry, shutdown, progress)
+                })
+            };
+            ranks::as_role(|_| Duty::Producer, known, &Shutdown::new(), work)
         }
         Command::Worker(args) => {
-            let given = args.producer.is_some() || args.sink.is_some();
-            ranks::as_role(
-                |_| Duty::Worker,
-                given,
-                shutdown,
-                |world| {
-                    let frames = roles::worker(&args, world, registry, shutdown)?;
-                    tracing::info!(frames, "worker done");
-                    Ok(OK)
-                },
-            )
+            let meets = !args.meet.rendezvous.is_empty();
+            let known = meets || !args.producer.is_empty() || !args.sink.is_empty();
+            let work = |world: Option<&World>| {
+                let frames = roles::worker(&args, world, registry, shutdown)?;
+                tracing::info!(frames, "worker done");
+                Ok(OK)
+            };
+            ranks::as_role(|_| Duty::Worker, known, shutdown, work)
         }
         Command::Sink(args) => {
-            let given = args.producer.is_some() || args.bind.is_some();
-            ranks::as_role(
-                |_| Duty::Sink,
-                given,
-                shutdown,
-                |world| {
-                    let report = roles::sink(&args, world, shutdown)?;
-                    tracing::info!(frames = report.frames, gaps = report.gaps.len(), "sink done");
-                    Ok(if report.gaps.is_empty() { OK } else { GAPS })
-                },
-            )
+            let meets = !args.meet.rendezvous.is_empty();
+            let known = meets || args.producer.is_some() || args.bind.is_some();
+            if args.serve {
+                let mut worst = OK;
+                roles::serve_sink(&args, shutdown, |result| {
+                    let code = result.map(|report| written(&report)).unwrap_or_else(|failure| {
+                        tracing::error!("{failure}");
+                        failure.kind.exit_code()
+                    });
+                    worst = worst.max(code);
+                });
+                return Ok(worst);
+            }
+            let work = |world: Option<&World>| Ok(written(&roles::sink(&args, world, shutdown)?));
+            ranks::as_role(|_| Duty::Sink, known, shutdown, work)
+        }
+        Command::Health(args) => {
+            let (text, lives) = health::check(&args)?;
+            print(&text)?;
+            Ok(if lives { OK } else { DIFFERENT })
         }
         Command::Init(args) => print(&init::init(&args.what, &args.out)?),
         Command::Params(args) if args.schema => {
@@ -236,116 +277,17 @@ fn dispatch(command: Command, registry: &Registry, shutdown: &Shutdown) -> Resul
     }
 }
 
-/// How one scan is prepared, telling how far it is.
-type Prepare<'a> = dyn Fn(&Config, &mut dyn FnMut(&Progress)) -> Result<ScanReport, Failure> + 'a;
-
-/// Prepares one scan, or several one after the other: each has its file and report, and the highest
-/// exit code is that of all.
-fn run(
-    args: &RunArgs,
-    registry: &Registry,
-    shutdown: &Shutdown,
-    prepare: &Prepare<'_>,
-) -> Result<u8, Failure> {
-    let mut set = args.scan.set.clone();
-    if let Some(threads) = args.threads {
-        set.push(format!("pipeline.threads={threads}"));
-    }
-    let each = |config: &Config| {
-        let json = args.report.as_deref();
-        scan(config, args.talk, json, args.gaps_ok, |config, progress| prepare(config, progress))
-    };
-    let one = |scan_args: &ScanArgs, config: &Config| {
-        match config.data.tree.at("outer_index").and_then(|v| v.as_str()) {
-            Some(_) => outer(args, scan_args, config, registry, shutdown, &each),
-            None => each(config),
-        }
-        .inspect_err(|_| tracing::debug!(scan = ?scan_args.numbers, "ended by a failure"))
-    };
-    let scan_args = ScanArgs { set, ..args.scan.clone() };
-    let Some(Numbers { first, last }) = scan_args.numbers.filter(|n| n.first < n.last) else {
-        return one(&scan_args, &load(&scan_args, registry)?);
-    };
-    if args.report.is_some() {
-        let text = "--report names one file, and --scan several scans: each would replace the report \
-                    of the one before; the reports beside the files are complete";
-        return Err(Failure::new(Kind::Config, text));
-    }
-    let (mut worst, mut files) = (OK, BTreeMap::new());
-    for number in first..=last {
-        let scan_args = ScanArgs {
-            numbers: Some(Numbers { first: number, last: number }),
-            ..scan_args.clone()
-        };
-        let config = load(&scan_args, registry)?;
-        if let Some(file) = &config.data.dfile
-            && let Some(before) = files.insert(file.clone(), number)
-        {
-            let text = format!(
-                "scans {before} and {number} would both be written to {}; put {{scan}} into \
-                 data.dfile",
-                file.display()
-            );
-            return Err(Failure::new(Kind::Config, text));
-        }
-        eprintln!("scan {number}");
-        let code = match one(&scan_args, &config) {
-            Ok(code) => code,
-            Err(failure) => {
-                eprintln!("ptystream: scan {number}: {failure}");
-                failure.kind.exit_code()
-            }
-        };
-        worst = worst.max(code);
-        if shutdown.is_begun() {
-            break;
-        }
-    }
-    Ok(worst)
+/// Tells that a sink is done; returns its exit code.
+fn written(report: &SinkReport) -> u8 {
+    tracing::info!(frames = report.frames, gaps = report.gaps.len(), "sink done");
+    if report.gaps.is_empty() { OK } else { GAPS }
 }
 
-/// Prepares every part of a scan with an outer axis, each into a file of its own.
-fn outer(
-    args: &RunArgs,
-    scan_args: &ScanArgs,
-    config: &Config,
-    registry: &Registry,
-    shutdown: &Shutdown,
-    each: &dyn Fn(&Config) -> Result<u8, Failure>,
-) -> Result<u8, Failure> {
-    if args.report.is_some() {
-        let text = "--report names one file, and data.outer_index = \"all\" prepares several; the reports \
-                    beside the files are complete";
-        return Err(Failure::new(Kind::Config, text));
-    }
-    let parts = outer_extent(&config.source_spec()).map_err(|e| Failure::from(&e))?;
-    let mut worst = OK;
-    for part in 0..parts {
-        let mut scan_args = scan_args.clone();
-        scan_args.set.push(format!("data.outer_index={part}"));
-        if let Some(file) = &config.data.dfile {
-            let stem = file.file_stem().unwrap_or_default().to_string_lossy();
-            let ending = file.extension().map(|e| format!(".{}", e.to_string_lossy()));
-            let name = format!("{stem}_outer{part:03}{}", ending.unwrap_or_default());
-            // It is filled in already, and braces that are left are meant.
-            let path = file.with_file_name(name).display().to_string();
-            let path = path.replace('{', "{{").replace('}', "}}");
-            scan_args.set.push(format!("data.dfile={path}"));
-        }
-        eprintln!("outer index {part} of {parts}");
-        let code = load(&scan_args, registry).and_then(|config| each(&config));
-        worst = worst.max(code.unwrap_or_else(|failure| {
-            eprintln!("ptystream: outer index {part}: {failure}");
-            failure.kind.exit_code()
-        }));
-        if shutdown.is_begun() {
-            break;
-        }
-    }
-    Ok(worst)
-}
-
-fn load(args: &ScanArgs, registry: &Registry) -> Result<Config, Failure> {
+/// Loads the configuration of a scan.
+///
+/// # Errors
+/// All its faults at once.
+pub(crate) fn load(args: &ScanArgs, registry: &Registry) -> Result<Config, Failure> {
     let mut set = args.set.clone();
     if args.force {
         set.push("pipeline.force=true".into());
@@ -369,6 +311,7 @@ fn load(args: &ScanArgs, registry: &Registry) -> Result<Config, Failure> {
         from: args.from.clone(),
         number,
         tag: args.tag.clone(),
+        watched: args.file.clone(),
         ..ConfigArgs::default()
     };
     let config = config::load(&args, registry).map_err(|e| Failure::from(&e))?;
@@ -379,7 +322,7 @@ fn load(args: &ScanArgs, registry: &Registry) -> Result<Config, Failure> {
 }
 
 /// Runs a scan with progress and report.
-fn scan(
+pub(crate) fn scan(
     config: &Config,
     talk: TalkArgs,
     json: Option<&Path>,
@@ -387,8 +330,15 @@ fn scan(
     run: impl FnOnce(&Config, &mut dyn FnMut(&Progress)) -> Result<ScanReport, Failure>,
 ) -> Result<u8, Failure> {
     let mut show = Show::new(talk.quiet);
-    let result = run(config, &mut |progress| show.update(progress));
+    let mut hooks = Hooks::new(&config.pipeline, config.data.dfile.as_deref());
+    let result = run(config, &mut |progress| {
+        if progress.durable > 0 {
+            hooks.first_chunk();
+        }
+        show.update(progress);
+    });
     show.end();
+    hooks.done(&result);
     let report = result?;
     print(&report::text(&report))?;
     if let Some(path) = json {

@@ -1,5 +1,6 @@
 //! What can be typed.
 
+use crate::rendezvous::Place;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,7 +15,8 @@ Exit codes:
   0  done                          5  complete, but with gaps (0 with --gaps-ok)
   1  something differs or is not   6  the output or its disk
      plausible (compare, check,
-     inspect --checksums, chaos)
+     inspect --checksums, chaos,
+     health)
   2  usage or configuration        7  the scan was aborted
   3  raw data or positions         130, 143  ended by SIGINT, SIGTERM
   4  another role, or the way to it
@@ -46,9 +48,26 @@ pub struct Cli {
     /// Interpreter that runs sources written in Python, where `data.name` is MODULE:CLASS
     #[arg(long, global = true, value_name = "PATH", env = "PTYSTREAM_PYTHON")]
     pub python: Option<PathBuf>,
+    /// File that a role writes every few seconds, for `ptystream health`
+    #[arg(long, global = true, value_name = "FILE", env = "PTYSTREAM_HEALTH")]
+    pub health: Option<PathBuf>,
+    /// Mode bits that written files and folders do not get, such as 0027 [default: the shell's]
+    #[arg(long, global = true, value_name = "OCTAL", env = "PTYSTREAM_UMASK", value_parser = umask)]
+    pub umask: Option<u32>,
+    /// Group of written files and folders, by name or number; it must be one of yours
+    #[arg(long, global = true, value_name = "GROUP", env = "PTYSTREAM_GROUP")]
+    pub group: Option<String>,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// Reads mode bits.
+fn umask(text: &str) -> Result<u32, String> {
+    u32::from_str_radix(text, 8)
+        .ok()
+        .filter(|mask| *mask <= 0o777)
+        .ok_or_else(|| format!("'{text}' is no umask; give three octal digits, such as 027"))
 }
 
 /// Reads a time in seconds.
@@ -91,6 +110,8 @@ pub enum Command {
     Picture(PictureArgs),
     /// Run scans under faults that follow from a seed, and compare what they leave
     Chaos(ChaosArgs),
+    /// Tell whether a role lives, by the file of its --health; exit code 1 if it does not
+    Health(HealthArgs),
 }
 
 /// Which scan, with which parameters.
@@ -98,7 +119,7 @@ pub enum Command {
 pub struct ScanArgs {
     /// A configuration (.toml, .json, .yaml; a ptypy parameter file as it is), or a folder in the
     /// layout of ptypy's numpy tutorial
-    #[arg(required_unless_present_any = ["from", "preset"])]
+    #[arg(required_unless_present_any = ["from", "preset", "watch"])]
     pub scan: Option<PathBuf>,
     /// Prepare anew what a finished .ptyd was made of, in the place of a configuration
     #[arg(long, value_name = "FILE", conflicts_with_all = ["scan", "name"])]
@@ -126,6 +147,36 @@ pub struct ScanArgs {
     /// Start anew where an unfinished file of other parameters stands in the way
     #[arg(long)]
     pub fresh: bool,
+    /// What {file} and {stem} in paths and labels stand for.
+    #[arg(skip)]
+    pub file: Option<PathBuf>,
+}
+
+/// Scan after scan, as their files appear.
+#[derive(Args, Clone, Debug)]
+pub struct WatchArgs {
+    /// Prepare each scan whose file appears in a folder, until SIGTERM: configurations, or, with a
+    /// configuration given, raw files that {file} and {stem} stand for in it
+    #[arg(long, value_name = "FOLDER")]
+    pub watch: Option<PathBuf>,
+    /// Which files, by their names [default: *.toml, or *.h5 with a configuration]
+    #[arg(long = "match", value_name = "PATTERN", requires = "watch")]
+    pub pattern: Option<String>,
+    /// Seconds for which a file has not changed before it counts as whole
+    #[arg(long, default_value_t = 2.0, value_name = "SECONDS", requires = "watch", value_parser = seconds)]
+    pub settle: f64,
+}
+
+/// Where roles meet.
+#[derive(Args, Clone, Debug, Default)]
+pub struct MeetArgs {
+    /// Where roles tell each other their addresses: a folder that all see, or tcp://HOST:PORT of the
+    /// producer's host, the same for all of them
+    #[arg(long, value_name = "PLACE", env = "PTYSTREAM_RENDEZVOUS")]
+    pub rendezvous: Vec<Place>,
+    /// Name or address under which others reach this host [default: that of the default route]
+    #[arg(long, value_name = "HOST", requires = "rendezvous")]
+    pub advertise: Option<String>,
 }
 
 /// Numbers of scans, the first and the last.
@@ -189,6 +240,9 @@ pub struct RunArgs {
     /// Which scan.
     #[command(flatten)]
     pub scan: ScanArgs,
+    /// Scan after scan.
+    #[command(flatten)]
+    pub watch: WatchArgs,
     /// Worker threads [default: as many as cores]
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
@@ -213,6 +267,12 @@ pub struct ProducerArgs {
     /// tcp://127.0.0.1:5710; under mpirun, none: the ranks talk over MPI]
     #[arg(long, value_name = "ADDRESS")]
     pub bind: Option<String>,
+    /// Scan after scan.
+    #[command(flatten)]
+    pub watch: WatchArgs,
+    /// Where roles meet.
+    #[command(flatten)]
+    pub meet: MeetArgs,
     /// When a connection counts as dead.
     #[command(flatten)]
     pub link: LinkArgs,
@@ -228,14 +288,21 @@ pub struct ProducerArgs {
 }
 
 /// `ptystream worker`
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub struct WorkerArgs {
-    /// The producer's address [default: tcp://127.0.0.1:5710; under mpirun, the rank that is one]
+    /// The producer's address; may be repeated, with as many sinks: whichever has work is served
+    /// [default: tcp://127.0.0.1:5710; under mpirun, the rank that is one]
     #[arg(long, value_name = "ADDRESS")]
-    pub producer: Option<String>,
+    pub producer: Vec<String>,
     /// The sink's address [default: tcp://127.0.0.1:5711; under mpirun, the rank that is one]
     #[arg(long, value_name = "ADDRESS")]
-    pub sink: Option<String>,
+    pub sink: Vec<String>,
+    /// Where roles meet.
+    #[command(flatten)]
+    pub meet: MeetArgs,
+    /// Work on one scan after the other, until SIGTERM
+    #[arg(long)]
+    pub serve: bool,
     /// Workers in this process, each a thread with its own connections
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub threads: usize,
@@ -263,6 +330,12 @@ pub struct SinkArgs {
     /// tcp://127.0.0.1:5711; under mpirun, none: the ranks talk over MPI]
     #[arg(long, value_name = "ADDRESS")]
     pub bind: Option<String>,
+    /// Where roles meet.
+    #[command(flatten)]
+    pub meet: MeetArgs,
+    /// Write one scan after the other, until SIGTERM
+    #[arg(long)]
+    pub serve: bool,
     /// When a connection counts as dead.
     #[command(flatten)]
     pub link: LinkArgs,
@@ -272,6 +345,17 @@ pub struct SinkArgs {
     /// Seconds to wait for a role that is not there
     #[arg(long, default_value_t = 60.0, value_name = "SECONDS")]
     pub peer_timeout: f64,
+}
+
+/// `ptystream health`
+#[derive(Args, Debug)]
+pub struct HealthArgs {
+    /// The file that the role writes
+    #[arg(id = "written", value_name = "FILE", env = "PTYSTREAM_HEALTH")]
+    pub file: Option<PathBuf>,
+    /// Seconds after which a role that has not moved is taken for dead
+    #[arg(long, default_value_t = 30.0, value_name = "SECONDS", value_parser = seconds)]
+    pub max_age: f64,
 }
 
 /// `ptystream init`

@@ -7,7 +7,10 @@
 //! | [`app`] | from what was typed to what is done, and the exit code |
 //! | [`config`] | one tree of parameters out of file, environment and flags |
 //! | [`local`] | `run`: all roles in one process |
-//! | [`roles`] | `producer`, `worker`, `sink`: one role over ZeroMQ |
+//! | [`roles`] | `producer`, `worker`, `sink`: one role over ZeroMQ or MPI |
+//! | [`rendezvous`] | where roles tell each other their addresses |
+//! | [`watch`] | scan after scan, as their files appear |
+//! | [`health`] | whether a role lives |
 //! | [`progress`] | what is seen while a scan runs |
 //! | [`report`] | what is said at its end |
 //! | [`init`], [`check`], [`params_cmd`], [`peek`], [`inspect`], [`checksums`], [`repair`], [`compare`], [`picture`] | the tools around |
@@ -24,6 +27,8 @@ pub mod checksums;
 pub mod cli;
 pub mod compare;
 pub mod config;
+pub mod health;
+mod hooks;
 pub mod init;
 pub mod inspect;
 pub mod local;
@@ -33,10 +38,13 @@ pub mod peek;
 pub mod picture;
 pub mod progress;
 mod ranks;
+pub mod rendezvous;
 pub mod repair;
 pub mod report;
 pub mod roles;
+mod runs;
 pub mod signals;
+pub mod watch;
 
 pub use app::main_with;
 // For programs with sources of their own: one dependency is enough.

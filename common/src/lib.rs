@@ -10,12 +10,13 @@
 //! | [`form`] | types and extents of what a plan makes of a frame |
 //! | [`source`] | the trait behind which raw data stand, with ptypy's hooks |
 //! | [`checksum`] | hashes of bytes |
-//! | [`codec`] | HDF5 filter pipelines (gzip, shuffle, bitshuffle-LZ4) on bytes |
+//! | [`codec`] | HDF5 filter pipelines (gzip, shuffle, bitshuffle-LZ4, Blosc) on bytes |
 //! | [`h5`] | the one door to the HDF5 library |
 //! | [`ptyd`] | the `.ptyd` format: encoding, schema, reader |
 //! | [`message`], [`wire`] | what roles say to each other, and its bytes |
-//! | [`link`] | carriers of messages: in-process channels and ZeroMQ |
+//! | [`link`] | carriers of messages: in-process channels, ZeroMQ, MPI |
 //! | [`report`] | the report of a scan, for the logbook |
+//! | [`pulse`] | whether the loops of a process turn |
 //! | [`shutdown`] | the trigger that ends a role |
 //! | [`disk`] | what there is to know of a disk |
 //! | [`error`] | kinds of failure, and the exit codes they lead to |
@@ -34,6 +35,7 @@ pub mod link;
 pub mod message;
 pub mod params;
 pub mod ptyd;
+pub mod pulse;
 pub mod report;
 pub mod shutdown;
 pub mod source;

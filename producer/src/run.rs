@@ -23,6 +23,7 @@ use ptystream_common::index::{Index, IndexRange, IndexSet};
 use ptystream_common::link::{Hub, HubEvent, PeerId};
 use ptystream_common::message::{Aborted, Body, Message, Role, SinkReport, Stamp, Task, Ticket};
 use ptystream_common::params::{OnGap, PipelineParams};
+use ptystream_common::pulse;
 use ptystream_common::report::ScanReport;
 use ptystream_common::shutdown::Shutdown;
 use std::collections::BTreeMap;
@@ -141,6 +142,7 @@ impl Producer<'_> {
         let done = self.reader.done.clone();
         let mut shown = Instant::now();
         loop {
+            pulse::turn("producer");
             select! {
                 recv(hub) -> event => match event {
                     Ok(event) => if let Some(report) = self.on_hub(event)? { return Ok(report) },

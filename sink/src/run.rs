@@ -20,6 +20,7 @@ use ptystream_common::error::{Failure, Kind};
 use ptystream_common::index::IndexSet;
 use ptystream_common::link::{Hub, HubEvent, PeerId, Spoke, SpokeEvent};
 use ptystream_common::message::{Announce, Body, Message, Prepared, Role, SinkReport, Stamp};
+use ptystream_common::pulse;
 use ptystream_common::shutdown::Shutdown;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -93,6 +94,7 @@ impl Sink {
         let hub = self.args.hub.events.clone();
         let producer = self.args.producer.events.clone();
         loop {
+            pulse::turn("sink");
             let disk: Receiver<DiskEvent> =
                 self.scan.as_ref().map_or_else(never, |s| s.disk.events.clone());
             select! {

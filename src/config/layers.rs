@@ -122,7 +122,12 @@ impl Layers {
             errors,
             inputs: Vec::new(),
             filled: Vec::new(),
-            filling: Filling { scan: args.number, tag: args.tag.clone(), label: None },
+            filling: Filling {
+                scan: args.number,
+                tag: args.tag.clone(),
+                label: None,
+                file: args.watched.clone(),
+            },
         };
         layers.refuse_other_blocks();
         Ok(layers)

@@ -90,6 +90,8 @@ pub struct ConfigArgs {
     pub number: Option<u64>,
     /// What `{tag}` stands for.
     pub tag: Option<String>,
+    /// What `{file}` and `{stem}` stand for.
+    pub watched: Option<PathBuf>,
 }
 
 /// The process's surroundings, as far as a configuration depends on them.

@@ -1,8 +1,9 @@
-//! `{scan}`, `{scan:06}`, `{label}` and `{tag}` in paths and labels.
+//! `{scan}`, `{scan:06}`, `{label}`, `{tag}`, `{file}` and `{stem}` in paths and labels.
 //!
 //! A brace that is meant as one is doubled: `{{`, `}}`.
 
 use std::fmt::Write;
+use std::path::PathBuf;
 
 /// What placeholders stand for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -13,6 +14,8 @@ pub(super) struct Filling {
     pub tag: Option<String>,
     /// `data.label`, itself filled in.
     pub label: Option<String>,
+    /// The file that has appeared in a watched folder.
+    pub file: Option<PathBuf>,
 }
 
 impl Filling {
@@ -66,9 +69,15 @@ impl Filling {
                 out.push_str(self.tag.as_ref().ok_or_else(|| missing("--tag TEXT"))?);
                 Ok(())
             }
+            ("file" | "stem", Some(0)) => {
+                let file = self.file.as_deref().ok_or_else(|| missing("--watch FOLDER"))?;
+                let part = if word == "file" { Some(file.as_os_str()) } else { file.file_stem() };
+                out.push_str(&part.unwrap_or_default().to_string_lossy());
+                Ok(())
+            }
             _ => Err(format!(
                 "'{{{name}}}' is no placeholder; there are {{scan}}, {{scan:06}}, {{label}}, {{tag}}, \
-                 and '{{{{' for a brace"
+                 {{file}}, {{stem}}, and '{{{{' for a brace"
             )),
         }
     }
@@ -79,7 +88,8 @@ mod tests {
     use super::*;
 
     fn filling() -> Filling {
-        Filling { scan: Some(123), tag: Some("a".into()), label: Some("Au".into()) }
+        let file = Some(PathBuf::from("/raw/run_7.h5"));
+        Filling { scan: Some(123), tag: Some("a".into()), label: Some("Au".into()), file }
     }
 
     #[test]
@@ -89,6 +99,8 @@ mod tests {
             ("{label}-{scan}{tag}.ptyd", "Au-123a.ptyd"),
             ("{{scan}} {scan:02}", "{scan} 123"),
             ("plain", "plain"),
+            ("{file}", "/raw/run_7.h5"),
+            ("out/{stem}.ptyd", "out/run_7.ptyd"),
         ] {
             assert_eq!(filling().fill(text).as_deref(), Ok(wanted));
         }
@@ -103,6 +115,7 @@ mod tests {
         wrong(&Filling::default(), "{scan:04}", "'{scan:04}' needs --scan NUMBER");
         wrong(&Filling::default(), "{tag}", "needs --tag");
         wrong(&Filling::default(), "{label}", "needs data.label");
+        wrong(&Filling::default(), "{stem}", "needs --watch FOLDER");
         wrong(&filling(), "{scna}", "'{scna}' is no placeholder; there are {scan}");
         wrong(&filling(), "{scan:6}", "no placeholder");
         wrong(&filling(), "a{b", "single '{'; write '{{'");

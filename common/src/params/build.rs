@@ -129,6 +129,8 @@ impl PipelineParams {
             straggler_secs: take.with("straggler_secs", number).unwrap_or_default(),
             give_up_secs: take.with("give_up_secs", number).unwrap_or_default(),
             checksums: take.truth("checksums"),
+            on_first_chunk: take.with("on_first_chunk", text),
+            on_done: take.with("on_done", text),
             fresh: take.truth("fresh"),
             force: take.truth("force"),
         };
@@ -258,6 +260,8 @@ mod tests {
             straggler_secs: 5.0,
             give_up_secs: 300.0,
             checksums: true,
+            on_first_chunk: None,
+            on_done: None,
             fresh: false,
             force: false,
         };

@@ -186,6 +186,17 @@ pub const PIPELINE: &[ParamDecl] = &[
         .doc("`ptystream inspect --checksums` verifies them in the finished file.")
         .level(2)
         .bytes_unaffected(),
+    ParamDecl::new("on_first_chunk", &[T::Str, T::None], D::None, "Command to be run once the first chunk can be read.")
+        .doc(
+            "By `sh -c`, where the producer or `run` is, with PTYSTREAM_FILE, PTYSTREAM_STATUS and \
+             PTYSTREAM_GAPS in its environment. It keeps nothing waiting.",
+        )
+        .level(1)
+        .bytes_unaffected(),
+    ParamDecl::new("on_done", &[T::Str, T::None], D::None, "Command to be run when the scan has ended.")
+        .doc("As `on_first_chunk`; PTYSTREAM_STATUS is `complete`, `aborted` or `failed`.")
+        .level(1)
+        .bytes_unaffected(),
     ParamDecl::new("fresh", &[T::Bool], D::Bool(false), "Whether an unfinished file of another scan may be replaced.")
         .level(1)
         .bytes_unaffected(),

@@ -266,6 +266,10 @@ pub struct PipelineParams {
     pub give_up_secs: f64,
     /// Whether frames carry checksums.
     pub checksums: bool,
+    /// Command to be run once the first chunk can be read.
+    pub on_first_chunk: Option<String>,
+    /// Command to be run when the scan has ended.
+    pub on_done: Option<String>,
     /// Whether to replace an unfinished file of another scan.
     pub fresh: bool,
     /// Whether to prepare again what is finished.

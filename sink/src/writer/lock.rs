@@ -21,6 +21,12 @@ pub(crate) struct Lock {
     file: Mutex<File>,
 }
 
+/// Tells whether a file system knows no locks.
+fn cannot_lock(error: &io::Error) -> bool {
+    let known = [libc::ENOLCK, libc::EOPNOTSUPP, libc::ENOSYS, libc::EINVAL];
+    error.raw_os_error().is_some_and(|code| known.contains(&code))
+}
+
 /// Run and epoch that the previous holder left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Previous {
@@ -51,8 +57,20 @@ impl Lock {
                     let owner = owner(&text).unwrap_or_else(|| "another process".to_owned());
                     return Err(SinkError::Locked { file: dfile.to_owned(), owner });
                 }
+                // Shared file systems without a lock service: somebody has to see to it that there is one
+                // sink a file.
+                Some(e) if cannot_lock(&e) => {
+                    tracing::warn!(
+                        "'{}' cannot be locked on this file system ({e}); start no second sink for \
+                         this file",
+                        path.display()
+                    );
+                    read.map_err(SinkError::file("read the lock", &path))?;
+                }
                 Some(e) => return Err(SinkError::file("lock", &path)(e)),
-                None => read.map_err(SinkError::file("read the lock", &path))?,
+                None => {
+                    read.map_err(SinkError::file("read the lock", &path))?;
+                }
             };
             // The previous holder may have deleted the file between our opening and locking it.
             if is_at(&file, &path) {

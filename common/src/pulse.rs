@@ -1,0 +1,80 @@
+//! Whether the loops of this process turn: what a health check looks at.
+//!
+//! Each role calls [`turn`] once in a turn of its loop; a thread that has ended counts no more.
+
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+static LOOPS: Mutex<Vec<Weak<Loop>>> = Mutex::new(Vec::new());
+
+thread_local! {
+    static OWN: RefCell<Option<Arc<Loop>>> = const { RefCell::new(None) };
+}
+
+struct Loop {
+    name: String,
+    /// Milliseconds from the beginning.
+    last: AtomicU64,
+}
+
+/// A loop, and how long ago it turned last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Turned {
+    /// The name that it gave.
+    pub name: String,
+    /// Since its last turn.
+    pub ago: Duration,
+}
+
+/// Tells that a loop has turned, under the name of its first turn.
+pub fn turn(name: &str) {
+    let now = BEGAN.elapsed().as_millis() as u64;
+    OWN.with_borrow_mut(|own| match own {
+        Some(own) => own.last.store(now, Ordering::Relaxed),
+        None => {
+            let new = Arc::new(Loop { name: name.to_owned(), last: AtomicU64::new(now) });
+            let mut loops = LOOPS.lock().unwrap_or_else(PoisonError::into_inner);
+            loops.retain(|l| l.strong_count() > 0);
+            loops.push(Arc::downgrade(&new));
+            *own = Some(new);
+        }
+    });
+}
+
+/// Lists the loops whose threads live.
+pub fn loops() -> Vec<Turned> {
+    let now = BEGAN.elapsed().as_millis() as u64;
+    let loops = LOOPS.lock().unwrap_or_else(PoisonError::into_inner);
+    let turned = |l: Arc<Loop>| Turned {
+        name: l.name.clone(),
+        ago: Duration::from_millis(now.saturating_sub(l.last.load(Ordering::Relaxed))),
+    };
+    loops.iter().filter_map(Weak::upgrade).map(turned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loops_are_known_as_long_as_their_threads_live() {
+        let (tx, rx) = std::sync::mpsc::channel::<()>();
+        let (told, tell) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            turn("a loop of a test");
+            told.send(()).expect("somebody listens");
+            // Ends when the other end is dropped.
+            let _ = rx.recv();
+        });
+        let found = || loops().into_iter().find(|l| l.name == "a loop of a test");
+        tell.recv().expect("it turns");
+        std::thread::sleep(Duration::from_millis(30));
+        assert!(found().is_some_and(|l| l.ago >= Duration::from_millis(20)));
+        drop(tx);
+        thread.join().expect("it ends");
+        assert_eq!(found(), None);
+    }
+}
