@@ -9,7 +9,7 @@ JOBS ?= 4
 SCHEDULES ?= 1000000
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long chaos simulate lint fmt bench bench-scaling build venv setup clean
+.PHONY: help demo test test-compose test-long chaos simulate lint fmt bench bench-scaling build venv setup clean
 
 help: ## Lists the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,10 @@ test: venv ## Runs all tests and lints; the last line counts them.
 
 test-long: venv ## As test, with scans of full length (20,000 frames) where memory is measured.
 	@PTYSTREAM_LONG=1 tests/tools/test.sh $(VENV)
+
+test-compose: setup ## Builds the image, and runs compose.yaml under faults.
+	@cargo build --quiet
+	@tests/compose/run.sh $(TARGET)/debug/ptystream $(TARGET)/compose
 
 chaos: setup ## Runs scans under faults and compares what they leave: SEEDS=20 FIRST=0 JOBS=4.
 	@cargo build --quiet

@@ -288,6 +288,12 @@ fn written(report: &SinkReport) -> u8 {
 /// # Errors
 /// All its faults at once.
 pub(crate) fn load(args: &ScanArgs, registry: &Registry) -> Result<Config, Failure> {
+    if args.scan.is_none() && args.from.is_none() && args.preset.is_none() {
+        let text = "no SCAN is given: a configuration (scan.toml), a folder in the layout of ptypy's numpy \
+                    tutorial, --from FILE.ptyd, or --preset NAME; `ptystream init RAW` writes a \
+                    configuration";
+        return Err(Failure::new(Kind::Config, text));
+    }
     let mut set = args.set.clone();
     if args.force {
         set.push("pipeline.force=true".into());

@@ -119,7 +119,6 @@ pub enum Command {
 pub struct ScanArgs {
     /// A configuration (.toml, .json, .yaml; a ptypy parameter file as it is), or a folder in the
     /// layout of ptypy's numpy tutorial
-    #[arg(required_unless_present_any = ["from", "preset", "watch"])]
     pub scan: Option<PathBuf>,
     /// Prepare anew what a finished .ptyd was made of, in the place of a configuration
     #[arg(long, value_name = "FILE", conflicts_with_all = ["scan", "name"])]

@@ -491,7 +491,11 @@ impl Scan {
         psize: Option<[f64; 2]>,
     ) -> Vec<(String, Value)> {
         let mut info = match &self.data.tree {
-            Value::Map(entries) => entries.clone(),
+            // ptypy's own block knows no mask.
+            Value::Map(entries) => {
+                let is_own = |(name, value): &&(String, Value)| name == "mask" && value.is_none();
+                entries.iter().filter(|entry| !is_own(entry)).cloned().collect()
+            }
             _ => Vec::new(),
         };
         let mut set = |name: &str, value: Value| match info.iter_mut().find(|(k, _)| k == name) {

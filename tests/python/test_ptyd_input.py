@@ -79,12 +79,13 @@ def test_what_is_not_there_is_named(ptystream, config, tmp_path):
 def test_without_a_source_the_file_is_only_read(ptystream, config, tmp_path):
     write(tmp_path / "in.ptyd")
     before = (tmp_path / "in.ptyd").read_bytes()
-    said = ptystream("run", config({"name": "ptyd", "dfile": "in.ptyd"}), expect=2).stderr
+    written = {"name": "ptyd", "dfile": "in.ptyd", "save": "append"}
+    said = ptystream("run", config(written), expect=2).stderr
     assert "data.source" in said and "must not be written" in said
-    plain = {"name": "PtydScan", "dfile": "in.ptyd", "save": None}
-    said = ptystream("run", config(plain)).stdout
-    assert "frames       9" in said
-    assert (tmp_path / "in.ptyd").read_bytes() == before
+    for plain in [{}, {"save": None}]:
+        said = ptystream("run", config({"name": "PtydScan", "dfile": "in.ptyd", **plain})).stdout
+        assert "frames       9" in said
+        assert (tmp_path / "in.ptyd").read_bytes() == before
 
 
 @pytest.mark.parametrize("save", ["link", "append", "merge"])

@@ -3,7 +3,7 @@
 #
 #   test.sh VENV
 #
-# Counted are the Rust tests, the Python tests, those over MPI ranks, and each of the three lints as one.
+# Counted are the Rust tests, the Python tests, the containers, those over MPI ranks, and each of the three lints as one.
 # Exit status 0 only if nothing failed.
 set -u
 
@@ -77,6 +77,14 @@ if cargo build --quiet --bin ptystream; then
 else
     failed=$((failed + 1))
 fi
+
+say "containers"
+tests/compose/run.sh "${target:-target}/debug/ptystream" "${target:-target}/compose"
+case $? in
+    0) passed=$((passed + 1)) ;;
+    77) skipped=$((skipped + 1)) ;;
+    *) failed=$((failed + 1)) ;;
+esac
 
 # Last of the tests, because it leaves a program with MPI built in.
 say "cargo test --features mpi"

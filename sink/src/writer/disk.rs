@@ -32,7 +32,11 @@ pub(crate) fn sync_file(path: &Path) -> Result<(), SinkError> {
 
 /// Brings the names in the folder of `file` to the disk.
 pub(crate) fn sync_folder_of(file: &Path) -> Result<(), SinkError> {
-    let folder = beside(file, "");
+    // A bare name has an empty folder, which cannot be opened.
+    let folder = match beside(file, "") {
+        empty if empty.as_os_str().is_empty() => PathBuf::from("."),
+        folder => folder,
+    };
     operations::next("sync folder", &folder)?;
     File::open(&folder).and_then(|f| f.sync_all()).map_err(SinkError::file("sync folder", folder))
 }
@@ -119,4 +123,15 @@ pub(crate) fn size(path: &Path) -> u64 {
 /// Returns the bytes free for this process on the disk of `file`'s folder; `None` if unknown.
 pub(crate) fn free_bytes(file: &Path) -> Option<u64> {
     ptystream_common::disk::free_bytes(&beside(file, ""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bare_name_is_in_the_working_folder() {
+        assert_eq!(sync_folder_of(Path::new("scan.ptyd")).map_err(|e| e.to_string()), Ok(()));
+        assert_eq!(beside(Path::new("scan.ptyd"), "other"), Path::new("other"));
+    }
 }

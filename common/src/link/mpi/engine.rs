@@ -210,8 +210,8 @@ impl Engine {
             Command::OpenSpoke { spoke, rank, name, events, connected } => {
                 self.switch.open_spoke(spoke, rank, name, events, connected);
             }
-            Command::ToPeer(peer, parts) => self.switch.to_peer(peer, parts),
-            Command::ToHub(spoke, parts) => self.switch.to_hub(spoke, parts),
+            Command::ToPeer(peer, parts) => self.switch.send_to_peer(peer, parts),
+            Command::ToHub(spoke, parts) => self.switch.send_to_hub(spoke, parts),
             Command::CloseHub { name, alive, done } => {
                 self.switch.close_hub(&name, &alive);
                 self.flush(done);

@@ -140,7 +140,7 @@ impl Switch {
     }
 
     /// A hub sends; a peer that is gone gets nothing.
-    pub(crate) fn to_peer(&mut self, peer: PeerId, parts: Vec<Bytes>) {
+    pub(crate) fn send_to_peer(&mut self, peer: PeerId, parts: Vec<Bytes>) {
         let Some(&(rank, spoke)) = self.peers.get(&peer) else { return };
         let line = self.callers.get(&(rank, spoke)).and_then(|c| c.line.as_ref());
         if let Some(line) = line {
@@ -149,7 +149,7 @@ impl Switch {
     }
 
     /// A spoke sends; without a connection it is dropped.
-    pub(crate) fn to_hub(&mut self, spoke: u32, parts: Vec<Bytes>) {
+    pub(crate) fn send_to_hub(&mut self, spoke: u32, parts: Vec<Bytes>) {
         let Some(end) = self.spokes.get(&spoke) else { return };
         if let Some(line) = end.line {
             self.out.push((end.rank, Envelope::Up { spoke, line, parts }));
@@ -319,7 +319,7 @@ mod tests {
         let (first, old) = ranks.hub(0, "a");
         ranks.settle();
         assert!(matches!(spoke.try_recv(), Ok(SpokeEvent::Connected)));
-        ranks.switches[1].to_hub(1, want(1));
+        ranks.switches[1].send_to_hub(1, want(1));
         ranks.collect();
         // The hub closes and another one opens while that is under way.
         ranks.switches[0].close_hub("a", &old);
@@ -329,12 +329,12 @@ mod tests {
         assert!(first.try_recv().is_err() && second.try_recv().is_err());
         assert!(matches!(spoke.try_recv(), Ok(SpokeEvent::Gone)));
         assert!(matches!(spoke.try_recv(), Ok(SpokeEvent::Connected)));
-        ranks.switches[1].to_hub(1, want(2));
+        ranks.switches[1].send_to_hub(1, want(2));
         ranks.settle();
         let Ok(HubEvent::Message(peer, message)) = second.try_recv() else { panic!("nothing") };
         assert_eq!(tickets(&message), 2);
         assert!(lock(&alive).contains(&peer));
-        ranks.switches[0].to_peer(peer, want(3));
+        ranks.switches[0].send_to_peer(peer, want(3));
         ranks.settle();
         assert!(matches!(spoke.try_recv(), Ok(SpokeEvent::Message(m)) if tickets(&m) == 3));
     }
@@ -346,7 +346,7 @@ mod tests {
         let quiet = ranks.spoke(1, 1, 0, "a");
         let loud = ranks.spoke(2, 1, 0, "a");
         ranks.settle();
-        ranks.switches[2].to_hub(1, want(7));
+        ranks.switches[2].send_to_hub(1, want(7));
         ranks.switches[1].close_spoke(1);
         ranks.switches[2].close_spoke(1);
         ranks.settle();
@@ -366,7 +366,7 @@ mod tests {
         assert!(!ranks.switches[0].open_hub("a", tx, Alive::default()));
         let _spoke = ranks.spoke(0, 1, 0, "b");
         ranks.settle();
-        ranks.switches[0].to_hub(1, want(1));
+        ranks.switches[0].send_to_hub(1, want(1));
         ranks.settle();
         assert!(a.try_recv().is_err());
         assert!(matches!(b.try_recv(), Ok(HubEvent::Message(..))));
@@ -378,7 +378,7 @@ mod tests {
         let (events, _) = ranks.hub(0, "a");
         let _spoke = ranks.spoke(1, 4, 0, "a");
         ranks.settle();
-        ranks.switches[1].to_hub(4, vec![Bytes::from_static(b"nothing that we say")]);
+        ranks.switches[1].send_to_hub(4, vec![Bytes::from_static(b"nothing that we say")]);
         ranks.settle();
         assert!(matches!(events.try_recv(), Ok(HubEvent::Unreadable(..))));
     }
