@@ -86,7 +86,7 @@ impl Trial {
 
     fn args(&self) -> Vec<String> {
         let set = self.set.iter().flat_map(|s| ["--set".to_owned(), s.clone()]);
-        ["--quiet".to_owned(), "--report".into(), "report.json".into()]
+        ["scan.toml".to_owned(), "--quiet".into(), "--report".into(), "report.json".into()]
             .into_iter()
             .chain(set)
             .collect()
@@ -95,6 +95,7 @@ impl Trial {
     /// Runs it through producer, workers and sink over ipc; returns frames a second from the first
     /// result to the complete file.
     fn run(&self, folder: &Path) -> f64 {
+        std::fs::write(folder.join("scan.toml"), "[data]\n").unwrap();
         let at = |name: &str| format!("ipc://{}", folder.join(name).display());
         let (tickets, results) = (at("p"), at("s"));
         let start = |args: &[String]| -> Child {

@@ -28,7 +28,7 @@ mod zmq;
 
 pub use address::{for_address, for_address_with};
 pub use inproc::Inproc;
-pub use zmq::Zmq;
+pub use zmq::{Zmq, stream as instrument};
 
 use crate::error::Failure;
 use crate::message::Message;

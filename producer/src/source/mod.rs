@@ -5,10 +5,12 @@
 //! | [`numpy`] | one `.npy` a frame, named in `positions.txt` | `NumpyScan` |
 //! | [`hdf5`] | frames, positions and what belongs to them by keys of HDF5 files | `Hdf5Loader` |
 //! | [`series`] | series of TIFF, EDF or CBF images | |
+//! | [`detector`] | the stream of a detector, as it is taken | |
 //! | [`ptyd`] | a `.ptyd`, prepared once more | `PtydScan` |
 //! | [`python`] | a class of a Python module, `module:Class` | any |
 //! | [`moonflower`] | a simulated scan | `MoonFlowerScan` |
 
+pub mod detector;
 pub mod hdf5;
 pub(crate) mod image;
 mod keys;
@@ -16,6 +18,7 @@ pub mod moonflower;
 mod normalization;
 pub mod npy;
 pub mod numpy;
+mod position_file;
 pub mod ptyd;
 pub mod python;
 pub mod series;
@@ -31,7 +34,7 @@ pub fn builtin() -> Registry {
     registry.add(numpy::kind());
     registry.add(hdf5::kind());
     registry.add(ptyd::kind());
-    for kind in series::kinds() {
+    for kind in series::kinds().into_iter().chain(detector::kinds()) {
         registry.add(kind);
     }
     registry.add(moonflower::kind());

@@ -11,7 +11,7 @@
 use super::image::{Named, cbf, edf, tif};
 use super::keys::{Keys, wrong};
 use super::stamp::stamp;
-use super::{normalization, table};
+use super::{normalization, position_file};
 use ptystream_common::codec::Encoding;
 use ptystream_common::dtype::Dtype;
 use ptystream_common::frame::{Array, FrameForm, Loaded, RawFrame};
@@ -25,24 +25,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const IMAGE: &[ParamType] = &[ParamType::Image, ParamType::None];
-const FILE: &[ParamType] = &[ParamType::InputPath, ParamType::None];
-const KEY: &[ParamType] = &[ParamType::Str, ParamType::None];
 
 static PARAMS: &[ParamDecl] = &[
     ParamDecl::new("path", &[ParamType::InputPath, ParamType::List, ParamType::None], ParamDefault::None, "The files of the frames.")
         .doc("A folder, a pattern whose last name has `*` or `?`, one file, or a list of files. A folder: all its files with an ending of the format."),
-    ParamDecl::new("positions.file", FILE, ParamDefault::None, "File with the positions of all frames.")
-        .doc("A .npy of shape (n, 2), a text of columns, or an HDF5 file with `positions.slow_key` and `positions.fast_key`."),
-    ParamDecl::new("positions.slow_key", KEY, ParamDefault::None, "Dataset of the positions along the slow axis (y), in an HDF5 file."),
-    ParamDecl::new("positions.fast_key", KEY, ParamDefault::None, "Dataset of the positions along the fast axis (x), in an HDF5 file."),
-    ParamDecl::new("positions.slow_index", &[ParamType::Int], ParamDefault::Int(0), "Column of the slow positions (y).")
-        .limits(Some(0.0), None)
-        .level(1),
-    ParamDecl::new("positions.fast_index", &[ParamType::Int], ParamDefault::Int(1), "Column of the fast positions (x); of datasets of their own, their first one.")
-        .limits(Some(0.0), None)
-        .level(1),
-    ParamDecl::new("positions.slow_multiplier", &[ParamType::Float], ParamDefault::Float(1.0), "Makes metres of the slow positions."),
-    ParamDecl::new("positions.fast_multiplier", &[ParamType::Float], ParamDefault::Float(1.0), "Makes metres of the fast positions."),
+    position_file::FILE,
+    position_file::SLOW_KEY,
+    position_file::FAST_KEY,
+    position_file::SLOW_INDEX,
+    position_file::FAST_INDEX,
+    position_file::SLOW_MULTIPLIER,
+    position_file::FAST_MULTIPLIER,
     ParamDecl::new("dark", IMAGE, ParamDefault::None, "An image that is subtracted from each frame; of a stack, the mean.")
         .doc("A path, or { file, key, average = \"median\" }.")
         .level(1),
@@ -297,40 +290,8 @@ fn natural(name: &str) -> (Vec<(String, u64)>, String) {
 }
 
 impl Source for Series {
-    /// Returns the positions of all frames as `float64`; `None` if only theoretical ones are given.
     fn load_positions(&mut self) -> Result<Option<Array>, SourceError> {
-        let keys = Keys(&self.spec);
-        let Some(path) = keys.input_path("positions.file")? else {
-            return match keys.has("positions_theory") {
-                true => Ok(None),
-                false => Err(wrong(
-                    "positions.file",
-                    "is needed: a .npy, a text of columns or an HDF5 file (or data.positions_theory)",
-                )),
-            };
-        };
-        let axis = |name: &str, of_own: bool| -> Result<Vec<f64>, SourceError> {
-            let key = keys.text(&format!("positions.{name}_key"))?;
-            let column = keys.count(&format!("positions.{name}_index"))?.unwrap_or(0);
-            let given = self.spec.given.contains(&format!("positions.{name}_index"));
-            let column = if of_own && !given { 0 } else { column };
-            let values = table::column(&path, key, column)
-                .map_err(|text| SourceError::input(format!("data.positions.file: {text}")))?;
-            let factor = keys.number(&format!("positions.{name}_multiplier"))?.unwrap_or(1.0);
-            Ok(values.into_iter().map(|v| v * factor).collect())
-        };
-        let of_own = keys.text("positions.slow_key")? != keys.text("positions.fast_key")?;
-        let (slow, fast) = (axis("slow", of_own)?, axis("fast", of_own)?);
-        if slow.len() != fast.len() {
-            return Err(SourceError::input(format!(
-                "data.positions.file: '{}' holds {} slow and {} fast positions",
-                path.display(),
-                slow.len(),
-                fast.len()
-            )));
-        }
-        let items: Vec<f64> = slow.iter().zip(&fast).flat_map(|(&y, &x)| [y, x]).collect();
-        Ok(Some(Array::from_items(&[slow.len(), 2], &items)))
+        position_file::load(&self.spec)
     }
 
     fn load_common(&mut self) -> Result<Common, SourceError> {

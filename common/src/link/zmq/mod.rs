@@ -26,6 +26,7 @@ mod memory;
 mod pulse;
 mod sharing;
 mod spoke;
+pub mod stream;
 
 use self::pulse::Rhythm;
 use super::address::ZmqAddress;

@@ -1,0 +1,99 @@
+//! Positions of all frames in a file beside them: a `.npy`, a text of columns, an HDF5 file.
+
+use super::keys::{Keys, wrong};
+use super::table;
+use ptystream_common::frame::Array;
+use ptystream_common::params::{ParamDecl, ParamDefault, ParamType};
+use ptystream_common::source::{SourceError, SourceSpec};
+
+const PATH: &[ParamType] = &[ParamType::InputPath, ParamType::None];
+const TEXT: &[ParamType] = &[ParamType::Str, ParamType::None];
+
+/// `positions.file`.
+pub(super) const FILE: ParamDecl = ParamDecl::new("positions.file", PATH, ParamDefault::None, "File with the positions of all frames.")
+    .doc("A .npy of shape (n, 2), a text of columns, or an HDF5 file with `positions.slow_key` and `positions.fast_key`.");
+/// `positions.slow_key`.
+pub(super) const SLOW_KEY: ParamDecl = ParamDecl::new(
+    "positions.slow_key",
+    TEXT,
+    ParamDefault::None,
+    "Dataset of the positions along the slow axis (y), in an HDF5 file.",
+);
+/// `positions.fast_key`.
+pub(super) const FAST_KEY: ParamDecl = ParamDecl::new(
+    "positions.fast_key",
+    TEXT,
+    ParamDefault::None,
+    "Dataset of the positions along the fast axis (x), in an HDF5 file.",
+);
+/// `positions.slow_index`.
+pub(super) const SLOW_INDEX: ParamDecl = ParamDecl::new(
+    "positions.slow_index",
+    &[ParamType::Int],
+    ParamDefault::Int(0),
+    "Column of the slow positions (y).",
+)
+.limits(Some(0.0), None)
+.level(1);
+/// `positions.fast_index`.
+pub(super) const FAST_INDEX: ParamDecl = ParamDecl::new(
+    "positions.fast_index",
+    &[ParamType::Int],
+    ParamDefault::Int(1),
+    "Column of the fast positions (x); of datasets of their own, their first one.",
+)
+.limits(Some(0.0), None)
+.level(1);
+/// `positions.slow_multiplier`.
+pub(super) const SLOW_MULTIPLIER: ParamDecl = ParamDecl::new(
+    "positions.slow_multiplier",
+    &[ParamType::Float],
+    ParamDefault::Float(1.0),
+    "Makes metres of the slow positions.",
+);
+/// `positions.fast_multiplier`.
+pub(super) const FAST_MULTIPLIER: ParamDecl = ParamDecl::new(
+    "positions.fast_multiplier",
+    &[ParamType::Float],
+    ParamDefault::Float(1.0),
+    "Makes metres of the fast positions.",
+);
+
+/// Reads the positions of all frames, `float64`; `None` if only theoretical ones are given.
+///
+/// # Errors
+/// [`SourceError`] naming the file, or what is not given.
+pub(super) fn load(spec: &SourceSpec) -> Result<Option<Array>, SourceError> {
+    let keys = Keys(spec);
+    let Some(path) = keys.input_path("positions.file")? else {
+        return match keys.has("positions_theory") {
+            true => Ok(None),
+            false => Err(wrong(
+                "positions.file",
+                "is needed: a .npy, a text of columns or an HDF5 file (or data.positions_theory)",
+            )),
+        };
+    };
+    let axis = |name: &str, of_own: bool| -> Result<Vec<f64>, SourceError> {
+        let key = keys.text(&format!("positions.{name}_key"))?;
+        let column = keys.count(&format!("positions.{name}_index"))?.unwrap_or(0);
+        let given = spec.given.contains(&format!("positions.{name}_index"));
+        let column = if of_own && !given { 0 } else { column };
+        let values = table::column(&path, key, column)
+            .map_err(|text| SourceError::input(format!("data.positions.file: {text}")))?;
+        let factor = keys.number(&format!("positions.{name}_multiplier"))?.unwrap_or(1.0);
+        Ok(values.into_iter().map(|v| v * factor).collect())
+    };
+    let of_own = keys.text("positions.slow_key")? != keys.text("positions.fast_key")?;
+    let (slow, fast) = (axis("slow", of_own)?, axis("fast", of_own)?);
+    if slow.len() != fast.len() {
+        return Err(SourceError::input(format!(
+            "data.positions.file: '{}' holds {} slow and {} fast positions",
+            path.display(),
+            slow.len(),
+            fast.len()
+        )));
+    }
+    let items: Vec<f64> = slow.iter().zip(&fast).flat_map(|(&y, &x)| [y, x]).collect();
+    Ok(Some(Array::from_items(&[slow.len(), 2], &items)))
+}

@@ -1,0 +1,317 @@
+"""Detector streams: recordings of real instruments sent by pyzmq, decoded by hdf5plugin."""
+
+import json
+import struct
+import threading
+import time
+
+import h5py
+import hdf5plugin
+import numpy as np
+import pytest
+import zmq
+
+from ptyd_reader import EOS, PtydReader, read_all, stack
+
+BSLZ4 = 32008
+
+
+@pytest.fixture
+def recordings(shared):
+    folder = shared / "real" / "streams"
+    if not folder.is_dir():
+        pytest.skip("../shared/real/streams is absent")
+    return folder
+
+
+def messages(path):
+    """The messages of a .zmqdump, each a list of parts."""
+    data, at, found = path.read_bytes(), 0, []
+    while at < len(data):
+        (count,) = struct.unpack_from("<I", data, at)
+        at += 4
+        parts = []
+        for _ in range(count):
+            (length,) = struct.unpack_from("<Q", data, at)
+            parts.append(data[at + 8 : at + 8 + length])
+            at += 8 + length
+        found.append(parts)
+    return found
+
+
+def decoded(blob, shape, dtype, tmp_path):
+    """Decodes a bitshuffle-LZ4 blob by HDF5 and its plugin."""
+    path = tmp_path / "decode.h5"
+    with h5py.File(path, "w") as file:
+        how = hdf5plugin.Bitshuffle(cname="lz4")
+        dataset = file.create_dataset("x", shape, dtype, chunks=tuple(shape), **how)
+        dataset.id.write_direct_chunk((0,) * len(shape), blob)
+    with h5py.File(path) as file:
+        return file["x"][()]
+
+
+class Instrument:
+    """A PUSH socket that sends once somebody is connected."""
+
+    def __init__(self, folder, name="detector"):
+        self.context = zmq.Context()
+        self.socket = self.context.socket(zmq.PUSH)
+        self.address = f"ipc://{folder / name}"
+        self.socket.bind(self.address)
+
+    def send(self, messages, pause=0.0):
+        def work():
+            for parts in messages:
+                self.socket.send_multipart(parts)
+                time.sleep(pause)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        return thread
+
+    def close(self):
+        self.context.destroy(linger=0)
+
+
+@pytest.fixture
+def instrument(tmp_path):
+    one = Instrument(tmp_path)
+    yield one
+    one.close()
+
+
+def block(name, address, n, **more):
+    data = {
+        "name": name,
+        "address": address,
+        "positions_theory": [[k * 1e-6, 0.0] for k in range(n)],
+        "auto_center": False,
+        "shape": 48,
+        "dfile": "out.ptyd",
+        "save": "link",
+    }
+    data.update(more)
+    return data
+
+
+def read(path):
+    chunks, end = read_all(PtydReader(path), frames=1000, attempts=1)
+    assert end is EOS
+    return stack(chunks)
+
+
+def crop(image, shape=(48, 48)):
+    rows, cols = (n // 2 - s // 2 for n, s in zip(image.shape, shape))
+    return image[rows : rows + shape[0], cols : cols + shape[1]]
+
+
+def test_a_recording_of_an_eiger_4m_goes_through(
+    ptystream, config, tmp_path, recordings, instrument
+):
+    sent = messages(recordings / "eiger4m_v1.zmqdump")
+    images = [p for p in sent if b"dimage-1.0" in p[0]]
+    shape = json.loads(images[0][1])["shape"][::-1]
+    frames = [decoded(p[2], shape, "<u2", tmp_path) for p in images]
+    thread = instrument.send(sent)
+    data = block("simplon", instrument.address, 3, shape=2048)
+    ptystream("run", config(data, {"frames_per_chunk": 2}), "--quiet")
+    thread.join()
+    got = read(tmp_path / "out.ptyd")
+    np.testing.assert_array_equal(got.data, [crop(f, (2048, 2048)) for f in frames])
+    assert got.data.dtype == np.uint16
+
+
+def test_a_recording_of_an_eiger_16m_goes_through(
+    ptystream, config, tmp_path, recordings, instrument
+):
+    cbor2 = pytest.importorskip("cbor2")
+    sent = messages(recordings / "eiger16m_stream2.zmqdump")
+
+    def plain(value):
+        while isinstance(value, cbor2.CBORTag):
+            value = value.value
+        return value
+
+    frames = []
+    for (message,) in sent:
+        content = plain(cbor2.loads(message))
+        if content["type"] == "image":
+            dims, items = plain(next(iter(content["data"].values())))
+            algorithm, _, blob = plain(items)
+            assert algorithm == "bslz4"
+            frames.append(decoded(blob, dims, "<u2", tmp_path))
+    assert len(frames) == 3
+    thread = instrument.send(sent)
+    ptystream("run", config(block("stream2", instrument.address, 3)), "--quiet")
+    thread.join()
+    got = read(tmp_path / "out.ptyd")
+    np.testing.assert_array_equal(got.data, [crop(f) for f in frames])
+
+
+def test_damaged_payloads_are_gaps_and_end_nothing(
+    ptystream, config, tmp_path, recordings, instrument
+):
+    sent = messages(recordings / "bad_bslz4_header_v1.zmqdump")
+    n = sum(b"dimage-1.0" in p[0] for p in sent)
+    thread = instrument.send(sent)
+    data = block("simplon", instrument.address, n, shape=None)
+    done = ptystream("run", config(data), expect=None)
+    thread.join()
+    assert done.returncode == 3, done.stderr
+    assert "says 0 bytes" in done.stdout + done.stderr, done.stderr
+
+
+def v1(frames, series=7, encoding="<", detail="basic", **change):
+    """The messages of a series, as a detector sends them."""
+    rows, cols = frames[0].shape
+    header = {"htype": "dheader-1.0", "series": series, "header_detail": detail}
+    settings = {
+        "nimages": len(frames),
+        "ntrigger": 1,
+        "trigger_mode": "ints",
+        "x_pixels_in_detector": cols,
+        "y_pixels_in_detector": rows,
+        "bit_depth_image": 16,
+        "photon_energy": 8000.0,
+        "x_pixel_size": 7.5e-5,
+        "y_pixel_size": 7.5e-5,
+        "detector_distance": 1.5,
+        **change,
+    }
+    found = [[json.dumps(header).encode(), json.dumps(settings).encode()]]
+    for k, frame in enumerate(frames):
+        blob = frame.tobytes()
+        found.append(
+            [
+                json.dumps({"htype": "dimage-1.0", "series": series, "frame": k}).encode(),
+                json.dumps(
+                    {
+                        "htype": "dimage_d-1.0",
+                        "shape": [cols, rows],
+                        "type": "uint16",
+                        "encoding": encoding,
+                        "size": len(blob),
+                    }
+                ).encode(),
+                blob,
+                json.dumps({"htype": "dconfig-1.0", "start_time": k, "stop_time": k + 1}).encode(),
+            ]
+        )
+    found.append([json.dumps({"htype": "dseries_end-1.0", "series": series}).encode()])
+    return found
+
+
+def pixels(n, shape=(80, 60)):
+    return np.random.default_rng(3).poisson(9.0, (n, *shape)).astype("<u2")
+
+
+def test_geometry_comes_with_the_stream_and_left_overs_are_dropped(
+    ptystream, config, tmp_path, instrument
+):
+    frames = pixels(12)
+    stale = v1(pixels(2) + 1, series=6)[1:]
+    sent = v1(frames)
+    # Left-overs before, an image twice, and two that overtake each other.
+    sent = [*stale, *sent[:3], sent[2], sent[4], sent[3], *sent[5:]]
+    thread = instrument.send(sent, pause=0.002)
+    ptystream("run", config(block("simplon", instrument.address, 12)), "--quiet")
+    thread.join()
+    got = read(tmp_path / "out.ptyd")
+    np.testing.assert_array_equal(got.data, [crop(f) for f in frames])
+    with h5py.File(tmp_path / "out.ptyd") as file:
+        assert file["meta/energy"][()] == 8.0
+        assert file["meta/distance"][()] == 1.5
+        np.testing.assert_allclose(file["meta/psize"][()], 7.5e-5)
+
+
+def test_frames_that_do_not_come_are_gaps(ptystream, config, tmp_path, instrument):
+    frames = pixels(20)
+    sent = v1(frames)
+    del sent[1 + 7]
+    thread = instrument.send(sent)
+    done = ptystream("run", config(block("simplon", instrument.address, 20)), expect=5)
+    thread.join()
+    assert "frame 7" in done.stdout + done.stderr
+    got = read(tmp_path / "out.ptyd")
+    expected = np.stack([crop(f) for f in frames])
+    expected[7] = 0
+    np.testing.assert_array_equal(got.data, expected)
+    assert not got.weights[7].any() and got.weights[8].all()
+
+
+def test_a_series_that_ends_early_keeps_what_came(ptystream, config, tmp_path, instrument):
+    sent = v1(pixels(20), series=8)
+    thread = instrument.send(sent[:11] + sent[-1:])
+    data = block("simplon", instrument.address, 20, dfile="short.ptyd")
+    done = ptystream("run", config(data), expect=7)
+    thread.join()
+    assert "after 10 of 20 frames" in done.stdout + done.stderr, done.stderr
+    assert len(read(tmp_path / "short.ptyd").data) == 10
+
+
+def test_several_sockets_make_one_series(ptystream, config, tmp_path):
+    frames = pixels(40)
+    sent = v1(frames)
+    both = [Instrument(tmp_path, "a"), Instrument(tmp_path, "b")]
+    threads = [
+        both[0].send([sent[0], *sent[1:-1:2], sent[-1]], pause=0.001),
+        both[1].send([sent[0], *sent[2:-1:2]], pause=0.003),
+    ]
+    data = block("simplon", [one.address for one in both], 40)
+    ptystream("run", config(data), "--quiet")
+    for thread in threads:
+        thread.join()
+    for one in both:
+        one.close()
+    got = read(tmp_path / "out.ptyd")
+    np.testing.assert_array_equal(got.data, [crop(f) for f in frames])
+
+
+def test_a_mask_and_positions_of_a_file(ptystream, config, tmp_path, instrument):
+    frames = pixels(6)
+    bad = np.zeros((80, 60), "<u4")
+    bad[40, 30:35] = 1
+    sent = v1(frames, detail="all")
+    extra = [
+        json.dumps({"htype": "dflatfield-1.0", "shape": [60, 80], "type": "float32"}).encode(),
+        np.full((80, 60), 2.0, "<f4").tobytes(),
+        json.dumps({"htype": "dpixelmask-1.0", "shape": [60, 80], "type": "uint32"}).encode(),
+        bad.tobytes(),
+        json.dumps({"htype": "dcountrate_table-1.0", "shape": [2, 1], "type": "float32"}).encode(),
+        bytes(8),
+    ]
+    # As one message, as detectors do; and one a part, as simulators do.
+    for k, start in enumerate([[sent[0] + extra], [[part] for part in sent[0] + extra]]):
+        thread = instrument.send(start + sent[1:])
+        (tmp_path / "where.txt").write_text("".join(f"{i} {2 * i}\n" for i in range(6)))
+        data = block(
+            "simplon",
+            instrument.address,
+            0,
+            dfile=f"out{k}.ptyd",
+            from_stream={"flatfield": True},
+            positions={
+                "file": "where.txt",
+                "slow_multiplier": 1e-6,
+                "fast_multiplier": 1e-6,
+            },
+        )
+        del data["positions_theory"]
+        ptystream("run", config(data), "--quiet")
+        thread.join()
+        got = read(tmp_path / f"out{k}.ptyd")
+        np.testing.assert_allclose(got.data, [2.0 * crop(f) for f in frames])
+        np.testing.assert_array_equal(got.weights > 0, [crop(bad) == 0] * 6)
+        np.testing.assert_allclose(got.positions, [[i * 1e-6, 2e-6 * i] for i in range(6)])
+
+
+def test_a_detector_that_never_begins_is_named(ptystream, config, tmp_path, instrument):
+    data = block("simplon", instrument.address, 3, wait_secs=0.7)
+    done = ptystream("run", config(data), expect=3)
+    assert "no series has begun" in done.stderr and "wait_secs" in done.stderr, done.stderr
+    data["address"] = f"ipc://{tmp_path}/nobody"
+    done = ptystream("run", config(data), expect=3)
+    assert "nobody is there" in done.stderr, done.stderr
+    del data["address"]
+    done = ptystream("run", config(data), expect=2)
+    assert "data.address" in done.stderr
