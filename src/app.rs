@@ -7,7 +7,7 @@ use crate::progress::{LogWriter, Show};
 use crate::signals::{self, Caught};
 use crate::{
     chaos, check, checksums, compare, config, health, init, inspect, local, memory, params_cmd,
-    peek, picture, ranks, repair, report, roles, runs,
+    peek, picture, ranks, repair, replay, report, roles, runs,
 };
 use clap::Parser;
 use ptystream_common::error::{Failure, Kind, chain};
@@ -179,6 +179,8 @@ fn dispatch(command: Command, registry: &Registry, shutdown: &Shutdown) -> Resul
             let work = |world: Option<&World>| Ok(written(&roles::sink(&args, world, shutdown)?));
             ranks::as_role(|_| Duty::Sink, known, shutdown, work)
         }
+        Command::Record(args) => print(&replay::record(&args, shutdown)?),
+        Command::Replay(args) => print(&replay::replay(&args, shutdown)?),
         Command::Health(args) => {
             let (text, lives) = health::check(&args)?;
             print(&text)?;

@@ -9,6 +9,7 @@
 //! | [`local`] | `run`: all roles in one process |
 //! | [`roles`] | `producer`, `worker`, `sink`: one role over ZeroMQ or MPI |
 //! | [`rendezvous`] | where roles tell each other their addresses |
+//! | [`replay`], [`recording`] | what instruments send, into a file and out of it again |
 //! | [`watch`] | scan after scan, as their files appear |
 //! | [`health`] | whether a role lives |
 //! | [`progress`] | what is seen while a scan runs |
@@ -38,8 +39,10 @@ pub mod peek;
 pub mod picture;
 pub mod progress;
 mod ranks;
+pub mod recording;
 pub mod rendezvous;
 pub mod repair;
+pub mod replay;
 pub mod report;
 pub mod roles;
 mod runs;

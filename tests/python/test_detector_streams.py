@@ -2,6 +2,7 @@
 
 import json
 import struct
+import subprocess
 import threading
 import time
 
@@ -315,3 +316,105 @@ def test_a_detector_that_never_begins_is_named(ptystream, config, tmp_path, inst
     del data["address"]
     done = ptystream("run", config(data), expect=2)
     assert "data.address" in done.stderr
+
+
+def replayed(ptystream, tmp_path, *args):
+    """Starts a replay and returns it with its address."""
+    address = f"ipc://{tmp_path}/replay"
+    process = subprocess.Popen(
+        [str(ptystream.path), "replay", *map(str, args), "--bind", address],
+        cwd=tmp_path,
+        env=ptystream.env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    return process, address
+
+
+def test_a_series_is_recorded_and_sent_again(ptystream, config, tmp_path, instrument):
+    frames = pixels(30)
+    sent = v1(frames)
+    thread = instrument.send(sent, pause=0.002)
+    args = ["record", instrument.address, "--out", "a.rec", "--messages", len(sent)]
+    said = ptystream(*args).stdout
+    thread.join()
+    assert said.startswith(f"{len(sent)} messages")
+    for k, flags in enumerate([["--speed", 0], ["--speed", 20, "--duplicate", 5, "--reorder", 3]]):
+        process, address = replayed(ptystream, tmp_path, "a.rec", *flags)
+        data = block("simplon", address, 30, dfile=f"out{k}.ptyd")
+        ptystream("run", config(data), "--quiet")
+        assert process.wait(30) == 0, process.stdout.read()
+        got = read(tmp_path / f"out{k}.ptyd")
+        np.testing.assert_array_equal(got.data, [crop(f) for f in frames])
+    # Every tenth message is lost, and every seventh is cut: messages 7, 10, 14, 20, 21, 28, 30.
+    process, address = replayed(
+        ptystream, tmp_path, "a.rec", "--speed", 0, "--drop", 10, "--truncate", 7
+    )
+    data = block("simplon", address, 30, dfile="faults.ptyd")
+    ptystream("run", config(data), "--quiet", expect=5)
+    assert process.wait(30) == 0, process.stdout.read()
+    got = read(tmp_path / "faults.ptyd")
+    bad = sorted(np.flatnonzero(~got.weights.any(axis=(1, 2))))
+    assert bad == [n - 2 for n in (7, 10, 14, 20, 21, 28, 30)]
+
+
+def test_recordings_of_others_are_sent_again(ptystream, config, tmp_path, recordings):
+    process, address = replayed(ptystream, tmp_path, recordings / "eiger4m_v1.zmqdump")
+    ptystream("run", config(block("simplon", address, 3)), "--quiet")
+    assert process.wait(30) == 0, process.stdout.read()
+    assert len(read(tmp_path / "out.ptyd").data) == 3
+    # Positions of a contrast, published: pyzmq gets what the recording holds.
+    cbor2 = pytest.importorskip("cbor2")
+    wanted = []
+    with open(recordings / "contrast-dump.cbors", "rb") as file:
+        while True:
+            try:
+                wanted.append(cbor2.load(file))
+            except EOFError:
+                break
+    process, address = replayed(
+        ptystream, tmp_path, recordings / "contrast-dump.cbors", "--publish", "--speed", 0
+    )
+    with zmq.Context() as context, context.socket(zmq.SUB) as socket:
+        socket.subscribe(b"")
+        socket.connect(address)
+        socket.rcvtimeo = 20_000
+        got = [socket.recv_multipart() for _ in wanted]
+    assert process.wait(30) == 0, process.stdout.read()
+    assert got == wanted and len(got) == 26
+
+
+def test_published_streams_are_recorded_with_their_timing(ptystream, tmp_path):
+    with zmq.Context() as context, context.socket(zmq.PUB) as socket:
+        socket.bind(f"ipc://{tmp_path}/pub")
+        process = ptystream.start("record", f"sub+ipc://{tmp_path}/pub", "--out", "p.rec")
+        deadline = time.monotonic() + 30
+        # What nobody has subscribed to yet is not kept.
+        while not (tmp_path / "p.rec").exists() or (tmp_path / "p.rec").stat().st_size < 200:
+            assert time.monotonic() < deadline
+            socket.send_multipart([b"hello", b"again"])
+            time.sleep(0.05)
+        process.terminate()
+        ptystream.finish(process)
+    process, address = replayed(ptystream, tmp_path, "p.rec", "--speed", 10)
+    with zmq.Context() as context, context.socket(zmq.SUB) as socket:
+        socket.subscribe(b"")
+        socket.connect(address)
+        socket.rcvtimeo = 20_000
+        assert socket.recv_multipart() == [b"hello", b"again"]
+    process.wait(30)
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "words"),
+    [
+        (["replay", "no.rec", "--bind", "ipc://x"], 3, ["no.rec"]),
+        (["replay", "text.rec", "--bind", "ipc://x"], 3, ["text.rec", "no recording"]),
+        (["record", "http://x", "--out", "o.rec"], 2, ["http://x"]),
+        (["record", "ipc:///tmp/none", "--out", "no/o.rec"], 6, ["no/o.rec"]),
+    ],
+)
+def test_what_is_no_recording_is_named(ptystream, tmp_path, args, code, words):
+    (tmp_path / "text.rec").write_text("a text that is long enough to be something")
+    done = ptystream(*args, expect=code)
+    assert all(word in done.stderr for word in words), done.stderr

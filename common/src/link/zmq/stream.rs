@@ -4,20 +4,25 @@
 //! not read waits in the connection and at the instrument.
 
 use super::super::address::ZmqAddress;
-use super::{CONNECT_TIMEOUT, options};
+use super::{CONNECT_TIMEOUT, FLUSH_TIMEOUT, InFlight, LINGER, finish, idle, options, outgoing};
 use crate::error::{Failure, Kind};
 use bytes::Bytes;
-use crossbeam_channel::{Receiver, SendTimeoutError, Sender, bounded};
+use crossbeam_channel::{Receiver, SendTimeoutError, Sender, TryRecvError, bounded};
 use futures::StreamExt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
-use zeromq::{PullSocket, Socket, SocketEvent, SocketRecv, SubSocket, ZmqError};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use zeromq::{
+    PubSocket, PullSocket, PushSocket, Socket, SocketEvent, SocketRecv, SocketSend, SubSocket,
+    ZmqError,
+};
 
 /// Messages that wait for whoever takes them.
 const WAITING: usize = 16;
 const RETRY: Duration = Duration::from_millis(100);
 const TICK: Duration = Duration::from_millis(50);
+const SHORT: Duration = Duration::from_micros(200);
 
 /// How an instrument sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -169,6 +174,160 @@ impl Work {
                 Ok(()) => return true,
                 Err(SendTimeoutError::Timeout(back)) if !self.is_closed() => parts = back,
                 Err(_) => return false,
+            }
+        }
+    }
+}
+
+/// How messages are sent as an instrument would.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sending {
+    /// PUSH: each message to one of those that are connected.
+    Push,
+    /// PUB: all messages to all.
+    Publish,
+}
+
+/// A socket that sends as an instrument would; it binds.
+#[derive(Debug)]
+pub struct Outgoing {
+    /// Where it is bound, the port being filled in.
+    pub address: String,
+    commands: Sender<Vec<Bytes>>,
+    peers: Arc<AtomicUsize>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Outgoing {
+    /// Binds.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] for an address that is none, [`Kind::Peer`] if it cannot be bound.
+    pub fn bind(address: &str, sending: Sending) -> Result<Self, Failure> {
+        let target = ZmqAddress::parse(address)?;
+        if let ZmqAddress::Ipc(path) = &target
+            && std::os::unix::net::UnixStream::connect(path).is_err()
+        {
+            // Nobody answers on it: it was left behind. It may not be there at all.
+            let _ = std::fs::remove_file(path);
+        }
+        let failed =
+            |text: String| Failure::new(Kind::Peer, format!("cannot bind {address}: {text}"));
+        let (commands, rx) = bounded(1);
+        let (bound, told) = bounded(1);
+        let peers = Arc::new(AtomicUsize::new(0));
+        let sender = Send { rx, peers: peers.clone(), in_flight: InFlight::default() };
+        let target = target.to_string();
+        let runtime = super::runtime().map_err(|e| failed(e.to_string()))?;
+        let thread = std::thread::Builder::new()
+            .name("instrument".into())
+            .spawn(move || match sending {
+                Sending::Push => {
+                    runtime.block_on(sender.run(PushSocket::with_options, &target, &bound));
+                }
+                Sending::Publish => {
+                    runtime.block_on(sender.run(PubSocket::with_options, &target, &bound));
+                }
+            })
+            .map_err(|e| failed(e.to_string()))?;
+        match told.recv() {
+            Ok(Ok(address)) => Ok(Self { address, commands, peers, thread: Some(thread) }),
+            Ok(Err(text)) => Err(failed(text)),
+            Err(_) => Err(failed("its thread has ended".into())),
+        }
+    }
+
+    /// Returns how many are connected.
+    pub fn peers(&self) -> usize {
+        self.peers.load(Ordering::Acquire)
+    }
+
+    /// Sends a message; waits while too many are on their way.
+    pub fn send(&self, parts: Vec<Bytes>) {
+        // The thread ends only when this is dropped.
+        let _ = self.commands.send(parts);
+    }
+}
+
+impl Drop for Outgoing {
+    /// Waits until what was sent is on its way.
+    fn drop(&mut self) {
+        let (nobody, _) = bounded(0);
+        self.commands = nobody;
+        if let Some(thread) = self.thread.take() {
+            // One that panicked has said so.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The thread of an [`Outgoing`].
+struct Send {
+    rx: Receiver<Vec<Bytes>>,
+    peers: Arc<AtomicUsize>,
+    in_flight: InFlight,
+}
+
+impl Send {
+    async fn run<S: Socket + SocketSend>(
+        self,
+        make: fn(zeromq::SocketOptions) -> S,
+        target: &str,
+        bound: &Sender<Result<String, String>>,
+    ) {
+        // Some begin to work as soon as they are made.
+        let mut socket = make(options());
+        let mut monitor = socket.monitor();
+        let answer = socket.bind(target).await.map(|at| at.to_string()).map_err(|e| e.to_string());
+        let failed = answer.is_err();
+        // Whoever asked waits for the answer.
+        let _ = bound.send(answer);
+        if failed {
+            return;
+        }
+        loop {
+            self.count(&mut monitor);
+            // More would be kept in memory, without bound.
+            if Arc::strong_count(&self.in_flight) > WAITING {
+                tokio::time::sleep(SHORT).await;
+                continue;
+            }
+            let parts = match self.rx.try_recv() {
+                Ok(parts) => parts,
+                Err(TryRecvError::Empty) => {
+                    tokio::time::sleep(SHORT).await;
+                    continue;
+                }
+                Err(TryRecvError::Disconnected) => break,
+            };
+            // Bytes are shared: a second try costs nothing.
+            while socket.send(outgoing(None, parts.clone(), &self.in_flight)).await.is_err() {
+                // Nobody is there.
+                tokio::time::sleep(TICK).await;
+                self.count(&mut monitor);
+            }
+        }
+        let begun = Instant::now();
+        while !idle(&self.in_flight) && begun.elapsed() < FLUSH_TIMEOUT {
+            tokio::time::sleep(SHORT).await;
+        }
+        tokio::time::sleep(LINGER).await;
+        drop(socket);
+        finish().await;
+    }
+
+    fn count(&self, monitor: &mut futures::channel::mpsc::Receiver<SocketEvent>) {
+        while let Ok(event) = monitor.try_recv() {
+            match event {
+                SocketEvent::Accepted(..) => {
+                    self.peers.fetch_add(1, Ordering::AcqRel);
+                }
+                SocketEvent::Disconnected(_) => {
+                    let less = |n: usize| Some(n.saturating_sub(1));
+                    // It always can.
+                    let _ = self.peers.fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
+                }
+                _ => {}
             }
         }
     }
