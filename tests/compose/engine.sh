@@ -8,6 +8,7 @@
 # Each returns 1, with the reason in $reason, where it cannot be done.
 
 engine_pid='' containerd_pid='' reason=''
+# Variables are global here: those of whoever sources this are left alone.
 
 need() {
     missing=''
@@ -75,17 +76,17 @@ base_image() {
     [ -n "$mirror" ] ||
         mirror=$(sed -n 's/^URIs: *\([^ ]*\).*/\1/p' /etc/apt/sources.list.d/*.sources 2>/dev/null | head -n 1)
     [ -n "$mirror" ] || { reason='no Debian mirror is known to apt'; return 1; }
-    root=$(mktemp -d)
+    tree=$(mktemp -d)
     echo "compose: making a base image by debootstrap" >&2
-    if debootstrap --variant=minbase --include=libhdf5-103-1 bookworm "$root" "$mirror" >"$root.log" 2>&1; then
-        tar -C "$root" -c . | docker import - "$1" >/dev/null
+    if debootstrap --variant=minbase --include=libhdf5-103-1 bookworm "$tree" "$mirror" >"$tree.log" 2>&1; then
+        tar -C "$tree" -c . | docker import - "$1" >/dev/null
         made=$?
     else
         made=1
     fi
     # Whoever sources this says it.
     # shellcheck disable=SC2034
-    reason="debootstrap failed: $(tail -n 1 "$root.log")"
-    rm -rf "$root" "$root.log"
+    reason="debootstrap failed: $(tail -n 1 "$tree.log")"
+    rm -rf "$tree" "$tree.log"
     return "$made"
 }
