@@ -37,12 +37,17 @@ fn mpirun(desk: &Desk, name: &str, parts: &[(usize, &str)]) -> Role {
     desk.start_within(&by, name, parts.last().expect("at least one").1)
 }
 
+/// A scan that every worker has a part of, however late it comes.
 fn scan(desk: &Desk, name: &str, save: &str, parallel: &str) {
+    scan_of(desk, name, save, parallel, "");
+}
+
+fn scan_of(desk: &Desk, name: &str, save: &str, parallel: &str, pipeline: &str) {
     let data = format!(
         "shape = 48\nraw_shape = [64, 60]\nauto_center = true\nrebin = 2\norientation = 3\n\
          save = '{save}'\nload_parallel = '{parallel}'"
     );
-    desk.moonflower(name, 100, &data, "batch = 3");
+    desk.moonflower(name, 100, &data, &format!("batch = 3\npolicy = 'static'\n{pipeline}"));
 }
 
 /// A scan that is long enough to be met in its midst.
@@ -118,7 +123,7 @@ fn roles_are_placed_as_the_user_says() {
 #[test]
 fn a_pool_under_mpirun_talks_to_roles_that_are_elsewhere() {
     let desk = Desk::new();
-    scan(&desk, "pool", "append", "data");
+    scan_of(&desk, "pool", "append", "data", "workers = 3");
     desk.run("run pool.toml --quiet --set data.dfile=alone.ptyd").must(0, &[]);
     let (p, s) = (desk.ipc("p"), desk.ipc("s"));
     let (producer, _, sink) = desk.roles("pool", &[]);

@@ -101,6 +101,7 @@ impl Trial {
         let start = |args: &[String]| -> Child {
             Command::new(std::env::current_exe().unwrap())
                 .env(ROLE, "1")
+                .env("PTYSTREAM_LOG", "warn")
                 .args(args)
                 .current_dir(folder)
                 .stdin(Stdio::null())
@@ -163,14 +164,22 @@ fn workers(folder: &Path) {
 /// Small frames, whose cost is that of messages and not of pixels.
 fn small(folder: &Path) {
     println!("\n64² u16 frames, not compressed: frames/s of two workers over ipc (aim {SMALL})");
+    println!("{:<20}{:>8}{:>10}", "", "a chunk", "frames/s");
     for (reads, load_parallel) in [("workers read", "data"), ("the producer reads", "None")] {
-        let parallel = format!("data.load_parallel={load_parallel}");
-        let mut rates: Vec<f64> = (0..3)
-            .map(|_| Trial::new(200_000, 2, &["data.shape=64", &parallel]).run(folder))
-            .collect();
-        rates.sort_by(f64::total_cmp);
-        let mark = if rates[1] < SMALL { "  below the aim" } else { "" };
-        println!("{reads:<20}{:>10.0}   ({:.0} to {:.0}){mark}", rates[1], rates[0], rates[2]);
+        // A chunk is a file: 40 by default, so that readers of a live scan need not wait.
+        for chunk in [40, 1024] {
+            let parallel = format!("data.load_parallel={load_parallel}");
+            let chunks = format!("pipeline.frames_per_chunk={chunk}");
+            let set = ["data.shape=64", &parallel, &chunks];
+            let mut rates: Vec<f64> =
+                (0..3).map(|_| Trial::new(200_000, 2, &set).run(folder)).collect();
+            rates.sort_by(f64::total_cmp);
+            let mark = if rates[1] < SMALL { "  below the aim" } else { "" };
+            println!(
+                "{reads:<20}{chunk:>8}{:>10.0}   ({:.0} to {:.0}){mark}",
+                rates[1], rates[0], rates[2]
+            );
+        }
     }
 }
 
