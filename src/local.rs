@@ -39,7 +39,8 @@ pub fn run(
         .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
         .max(1);
     let mut pipeline = config.pipeline.clone();
-    pipeline.workers.get_or_insert(threads);
+    // Nobody else will come.
+    pipeline.workers = Some(pipeline.workers.map_or(threads, |n| n.min(threads)));
     let mut scan = Scan::open(&config.data, &pipeline, registry).map_err(|e| Failure::from(&e))?;
     scan.config = config.given();
     let link = Inproc;

@@ -147,7 +147,9 @@ impl Master<'_> {
         // A rank is a core, unless it is told otherwise.
         let threads = config.pipeline.threads.unwrap_or(1).max(1);
         let mut pipeline = config.pipeline.clone();
-        pipeline.workers.get_or_insert((self.world.duties().len() - 1) * threads);
+        let there = (self.world.duties().len() - 1) * threads;
+        // Nobody else will come.
+        pipeline.workers = Some(pipeline.workers.map_or(there, |n| n.min(there)));
         let mut scan =
             Scan::open(&config.data, &pipeline, registry).map_err(|e| Failure::from(&e))?;
         scan.config = config.given();
