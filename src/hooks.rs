@@ -41,6 +41,10 @@ impl Hooks {
 
     /// The scan has ended.
     pub fn done(&mut self, result: &Result<ScanReport, Failure>) {
+        // A short scan may be over before anybody was told how far it is.
+        if result.as_ref().is_ok_and(|report| report.chunks > 0) {
+            self.first_chunk();
+        }
         let Some(command) = self.done.take() else { return };
         let (status, gaps) = match result {
             Ok(report) => (report.state.as_str(), report.frames.lost),
