@@ -47,8 +47,8 @@ bench: setup ## Measures the kernels, and the whole program against the floor of
 	@cargo bench -p ptystream-worker
 	@cargo bench -p ptystream --bench pipeline
 
-bench-scaling: setup ## Measures what more workers bring, small frames, and idle MPI ranks; draws docs/scaling.svg.
-	@if command -v mpicc >/dev/null; then cargo bench --features mpi --bench scaling; else cargo bench --bench scaling; fi
+bench-scaling: venv ## Measures what more workers bring, small frames, and idle MPI ranks; draws docs/scaling.svg.
+	@cargo bench --features mpi --bench scaling
 
 build: setup ## Builds the program, optimised.
 	@echo "building $(PTYSTREAM)"

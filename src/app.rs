@@ -19,6 +19,7 @@ use ptystream_common::shutdown::Shutdown;
 use ptystream_common::source::Registry;
 use ptystream_producer::run::Progress;
 use ptystream_producer::source::python::set_interpreter;
+use std::ffi::CString;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
@@ -96,13 +97,12 @@ fn own(cli: &Cli) -> Result<(), Failure> {
     let id = match group.parse::<libc::gid_t>() {
         Ok(id) => id,
         Err(_) => {
-            let groups = std::fs::read_to_string("/etc/group").unwrap_or_default();
-            let entry = groups.lines().map(|l| l.split(':').collect::<Vec<_>>());
-            let known = entry.into_iter().find(|e| e.first() == Some(&group.as_str()));
-            let id = known.and_then(|e| e.get(2).and_then(|id| id.parse().ok()));
-            id.ok_or_else(|| {
-                refused("/etc/group does not know it; give its number (`getent group`)".into())
-            })?
+            let unknown = || refused("the system knows no such group (`getent group`)".into());
+            let name = CString::new(group.as_str()).map_err(|_| unknown())?;
+            // SAFETY: the name ends with a zero; nothing else runs that could ask for a group.
+            let entry = unsafe { libc::getgrnam(name.as_ptr()) };
+            // SAFETY: it is null, or points to an entry until the next call.
+            unsafe { entry.as_ref() }.ok_or_else(unknown)?.gr_gid
         }
     };
     // SAFETY: it only sets the group of the process.

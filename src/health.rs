@@ -6,7 +6,7 @@
 
 use crate::cli::HealthArgs;
 use ptystream_common::error::{Failure, Kind};
-use ptystream_common::pulse;
+use ptystream_common::loops;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -83,7 +83,7 @@ impl Drop for Writer {
 }
 
 fn write(path: &Path, role: &str) -> std::io::Result<()> {
-    let loops = pulse::loops()
+    let loops = loops::alive()
         .into_iter()
         .map(|l| Loop { name: l.name, silent: l.ago.as_secs_f64() })
         .collect();

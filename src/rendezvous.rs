@@ -9,6 +9,7 @@
 //! one again, so that those who are connected find it.
 
 use ptystream_common::error::{Failure, Kind};
+use ptystream_common::names::host;
 use ptystream_common::shutdown::Shutdown;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -221,11 +222,6 @@ fn spawn(work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Failure
         .name("rendezvous".into())
         .spawn(work)
         .map_err(|e| refused(format!("cannot start a thread: {e}")))
-}
-
-fn host() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    name.trim().to_owned()
 }
 
 /// Returns the address with a host that others reach, where it was bound on all interfaces.

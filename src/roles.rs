@@ -8,6 +8,7 @@ use ptystream_common::error::{Failure, Kind};
 use ptystream_common::link::mpi::{Duty, World};
 use ptystream_common::link::{Hub, SpokeSend, for_address_with};
 use ptystream_common::message::SinkReport;
+use ptystream_common::names::host;
 use ptystream_common::params::Sharing;
 use ptystream_common::report::ScanReport;
 use ptystream_common::shutdown::Shutdown;
@@ -357,7 +358,6 @@ fn seconds(flag: &str, value: f64) -> Result<Duration, Failure> {
 
 /// Host and process number: the name of a role in other roles' logs.
 fn process_name() -> String {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let host = if host.trim().is_empty() { "host" } else { host.trim() };
-    format!("{host}:{}", std::process::id())
+    let host = host();
+    format!("{}:{}", if host.is_empty() { "host" } else { &host }, std::process::id())
 }

@@ -5,6 +5,7 @@
 //! by a signal.
 
 use ptystream_common::error::{Failure, Kind};
+use ptystream_common::names::fits;
 use ptystream_common::shutdown::Shutdown;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::OpenOptions;
@@ -24,7 +25,7 @@ type Stamp = (u64, u128);
 #[derive(Debug)]
 pub struct Watch {
     folder: PathBuf,
-    pattern: Vec<char>,
+    pattern: String,
     settle: Duration,
     seen: BTreeMap<PathBuf, (Stamp, Instant)>,
     done: BTreeSet<String>,
@@ -50,7 +51,7 @@ impl Watch {
         let list = std::fs::read_to_string(folder.join(LIST)).unwrap_or_default();
         Ok(Self {
             folder: folder.to_owned(),
-            pattern: pattern.chars().collect(),
+            pattern: pattern.to_owned(),
             settle,
             seen: BTreeMap::new(),
             done: list.lines().filter_map(|l| l.split_once(' ')).map(|l| l.1.to_owned()).collect(),
@@ -62,9 +63,11 @@ impl Watch {
         let entries = std::fs::read_dir(&self.folder).ok()?;
         let mut there = BTreeMap::new();
         for entry in entries.filter_map(Result::ok) {
-            let name: Vec<char> = entry.file_name().to_string_lossy().chars().collect();
+            let name = entry.file_name().to_string_lossy().into_owned();
             let meta = entry.metadata().ok().filter(|m| m.is_file());
-            if let Some(meta) = meta.filter(|_| name[0] != '.' && fits(&self.pattern, &name)) {
+            if let Some(meta) =
+                meta.filter(|_| !name.starts_with('.') && fits(&self.pattern, &name))
+            {
                 let time = meta.modified().ok().and_then(|t| t.duration_since(UNIX_EPOCH).ok());
                 there.insert(entry.path(), (meta.len(), time.map_or(0, |t| t.as_nanos())));
             }
@@ -112,17 +115,6 @@ impl Watch {
             );
         }
         self.done.insert(entry);
-    }
-}
-
-/// Tells whether a name fits a pattern: `*` is any text, `?` any letter.
-fn fits(pattern: &[char], name: &[char]) -> bool {
-    match (pattern.split_first(), name.split_first()) {
-        (None, None) => true,
-        (Some(('*', rest)), _) => (0..=name.len()).any(|n| fits(rest, &name[n..])),
-        (Some(('?', rest)), Some((_, tail))) => fits(rest, tail),
-        (Some((p, rest)), Some((c, tail))) => p == c && fits(rest, tail),
-        _ => false,
     }
 }
 

@@ -1,6 +1,8 @@
 //! Scans over MPI ranks, with the real `mpirun`: equal files however many there are and whatever each
 //! of them is, ranks that are killed, and faults that end all of them.
 
+#[path = "support/mpirun.rs"]
+mod mpirun;
 mod support;
 
 use support::{Desk, Role};
@@ -8,20 +10,10 @@ use support::{Desk, Role};
 /// Starts a command under mpirun; what follows `:` is another program of the same job.
 fn mpirun(desk: &Desk, name: &str, parts: &[(usize, &str)]) -> Role {
     let program = env!("CARGO_BIN_EXE_ptystream");
-    let mut words: Vec<String> = [
-        "env",
-        // Tests run as root where they run in containers, and on fewer cores than ranks.
-        "OMPI_ALLOW_RUN_AS_ROOT=1",
-        "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1",
-        "OMPI_MCA_rmaps_base_oversubscribe=1",
-        // Containers forbid one process to read another's memory; it is only a faster way.
-        "OMPI_MCA_btl_vader_single_copy_mechanism=none",
-        // After a fault mpirun waits as long as this, always; after that it kills.
-        "OMPI_MCA_odls_base_sigkill_timeout=3",
-        "mpirun",
-    ]
-    .map(str::to_owned)
-    .to_vec();
+    let mut words = vec!["env".to_owned()];
+    words.extend(mpirun::ENVIRONMENT.iter().map(|(name, value)| format!("{name}={value}")));
+    // After a fault mpirun waits as long as this, always; after that it kills.
+    words.extend(["OMPI_MCA_odls_base_sigkill_timeout=3".to_owned(), "mpirun".to_owned()]);
     for (i, (ranks, line)) in parts.iter().enumerate() {
         if i > 0 {
             words.push(":".into());

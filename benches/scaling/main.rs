@@ -12,6 +12,9 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
 mod chart;
+#[cfg(feature = "mpi")]
+#[path = "../../tests/support/mpirun.rs"]
+mod mpirun;
 mod source;
 
 use chart::Point;
@@ -196,13 +199,8 @@ fn idle(folder: &Path) {
     );
     std::fs::write(folder.join("idle.toml"), config).unwrap();
     let job = Command::new("mpirun")
-        .envs([
-            (ROLE, "1"),
-            ("OMPI_ALLOW_RUN_AS_ROOT", "1"),
-            ("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1"),
-            ("OMPI_MCA_rmaps_base_oversubscribe", "1"),
-            ("OMPI_MCA_btl_vader_single_copy_mechanism", "none"),
-        ])
+        .env(ROLE, "1")
+        .envs(mpirun::ENVIRONMENT)
         .args(["-n", &RANKS.to_string()])
         .arg(std::env::current_exe().unwrap())
         .args(["run", "idle.toml", "--quiet"])

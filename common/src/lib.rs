@@ -16,7 +16,8 @@
 //! | [`message`], [`wire`] | what roles say to each other, and its bytes |
 //! | [`link`] | carriers of messages: in-process channels, ZeroMQ, MPI |
 //! | [`report`] | the report of a scan, for the logbook |
-//! | [`pulse`] | whether the loops of a process turn |
+//! | [`loops`] | whether the loops of a process turn |
+//! | [`names`] | names of files and roles: their order, patterns that they fit |
 //! | [`shutdown`] | the trigger that ends a role |
 //! | [`disk`] | what there is to know of a disk |
 //! | [`error`] | kinds of failure, and the exit codes they lead to |
@@ -32,10 +33,11 @@ pub mod geometry;
 pub mod h5;
 pub mod index;
 pub mod link;
+pub mod loops;
 pub mod message;
+pub mod names;
 pub mod params;
 pub mod ptyd;
-pub mod pulse;
 pub mod report;
 pub mod shutdown;
 pub mod source;

@@ -125,6 +125,14 @@ pub struct Check {
     pub end_of_scan: Option<bool>,
 }
 
+impl Check {
+    /// Answers for a source that has `there` frames and gets no more.
+    pub fn of(there: usize, frames: usize, start: usize, num_frames: Option<usize>) -> Self {
+        let total = num_frames.unwrap_or(usize::MAX).min(there);
+        Self { accessible: frames.min(total.saturating_sub(start)), end_of_scan: None }
+    }
+}
+
 /// When a frame was exposed.
 ///
 /// # Shapes and units

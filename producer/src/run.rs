@@ -21,9 +21,9 @@ use crossbeam_channel::select;
 use ptystream_common::error::{Failure, Kind};
 use ptystream_common::index::{Index, IndexRange, IndexSet};
 use ptystream_common::link::{Hub, HubEvent, PeerId};
+use ptystream_common::loops;
 use ptystream_common::message::{Aborted, Body, Message, Role, SinkReport, Stamp, Task, Ticket};
 use ptystream_common::params::{OnGap, PipelineParams};
-use ptystream_common::pulse;
 use ptystream_common::report::ScanReport;
 use ptystream_common::shutdown::Shutdown;
 use std::collections::BTreeMap;
@@ -61,6 +61,8 @@ struct Producer<'a> {
     checked: Instant,
     check_pending: bool,
     source_ended: bool,
+    /// It has been said who shares the scan.
+    shared: bool,
     shutdown: Shutdown,
     progress: &'a mut dyn FnMut(&Progress),
     warnings: Vec<String>,
@@ -117,6 +119,7 @@ pub fn run(
         checked: now,
         check_pending: false,
         source_ended: false,
+        shared: false,
         shutdown: shutdown.clone(),
         progress,
         warnings: Vec::new(),
@@ -142,7 +145,7 @@ impl Producer<'_> {
         let done = self.reader.done.clone();
         let mut shown = Instant::now();
         loop {
-            pulse::turn("producer");
+            loops::turned("producer");
             select! {
                 recv(hub) -> event => match event {
                     Ok(event) => if let Some(report) = self.on_hub(event)? { return Ok(report) },
@@ -524,6 +527,7 @@ impl Producer<'_> {
         }
         let actions = self.dispatcher.tick(self.start.elapsed());
         self.act(actions)?;
+        self.say_who_shares();
         if self.shutdown.is_begun() {
             self.dispatcher.sink_lost();
             let out = self.dispatcher.outstanding();
@@ -541,6 +545,20 @@ impl Producer<'_> {
                 self.waits
                     .check(&self.hub.address, stuck, refusal)
                     .map_err(|failure| if written { error::unfinished(failure) } else { failure })
+            }
+        }
+    }
+
+    /// Says once that the scan has begun with fewer workers than were to share it.
+    fn say_who_shares(&mut self) {
+        let there = self.dispatcher.seats().len();
+        if there > 0 && !std::mem::replace(&mut self.shared, true) {
+            let wanted = self.pipeline.workers.unwrap_or(there);
+            if there < wanted {
+                tracing::warn!(
+                    "{there} of {wanted} workers share the scan (pipeline.workers); the others did not \
+                     come in time"
+                );
             }
         }
     }

@@ -19,8 +19,8 @@ use ptystream_common::checksum;
 use ptystream_common::error::{Failure, Kind};
 use ptystream_common::index::IndexSet;
 use ptystream_common::link::{Hub, HubEvent, PeerId, Spoke, SpokeEvent};
+use ptystream_common::loops;
 use ptystream_common::message::{Announce, Body, Message, Prepared, Role, SinkReport, Stamp};
-use ptystream_common::pulse;
 use ptystream_common::shutdown::Shutdown;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -94,7 +94,7 @@ impl Sink {
         let hub = self.args.hub.events.clone();
         let producer = self.args.producer.events.clone();
         loop {
-            pulse::turn("sink");
+            loops::turned("sink");
             let disk: Receiver<DiskEvent> =
                 self.scan.as_ref().map_or_else(never, |s| s.disk.events.clone());
             select! {

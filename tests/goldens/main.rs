@@ -8,6 +8,9 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod case;
+#[cfg(feature = "mpi")]
+#[path = "../support/mpirun.rs"]
+mod mpirun;
 mod petra;
 mod roles;
 mod source;

@@ -72,14 +72,8 @@ impl Drop for Role {
 #[cfg(feature = "mpi")]
 pub fn ranks(program: &Path, ranks: usize, scan: &Path, folder: &Path) -> Result<Ended, String> {
     let output = Command::new("mpirun")
-        .envs([
-            (ROLE, "1"),
-            // Tests run as root where they run in containers, and on fewer cores than ranks.
-            ("OMPI_ALLOW_RUN_AS_ROOT", "1"),
-            ("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1"),
-            ("OMPI_MCA_rmaps_base_oversubscribe", "1"),
-            ("OMPI_MCA_btl_vader_single_copy_mechanism", "none"),
-        ])
+        .env(ROLE, "1")
+        .envs(crate::mpirun::ENVIRONMENT)
         .args(["-n", &ranks.to_string()])
         .arg(program)
         .args(["run", "--quiet", "--set", "pipeline.policy=static"])

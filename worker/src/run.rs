@@ -19,10 +19,10 @@ use ptystream_common::error::{Failure, Kind};
 use ptystream_common::frame::{Array, FrameForm, Loaded, RawFrame};
 use ptystream_common::index::{Index, IndexRange};
 use ptystream_common::link::{Spoke, SpokeEvent};
+use ptystream_common::loops;
 use ptystream_common::message::{
     ArrayHead, Body, Message, PreparePlan, Prepared, Role, Stamp, Task, Ticket,
 };
-use ptystream_common::pulse;
 use ptystream_common::shutdown::Shutdown;
 use ptystream_common::source::{Common, Registry, Source, Unloaded, load_each};
 use std::collections::{BTreeMap, VecDeque};
@@ -125,7 +125,7 @@ impl Worker {
         let sink = self.args.sink.events.clone();
         let idle: Receiver<()> = never();
         loop {
-            pulse::turn(&self.args.name);
+            loops::turned(&self.args.name);
             // What is waiting is read before the next ticket is begun.
             let busy = match &self.finished {
                 Some(_) => self.grants > 0,

@@ -111,6 +111,21 @@ pub struct ParamDecl {
     pub affects_bytes: bool,
 }
 
+/// Joins declarations of which a source has one list and shares another.
+pub const fn joined<const A: usize, const B: usize, const N: usize>(
+    own: [ParamDecl; A],
+    shared: [ParamDecl; B],
+) -> [ParamDecl; N] {
+    assert!(A + B == N, "N is as many as both lists have");
+    let mut all = [ParamDecl::new("", &[], ParamDefault::None, ""); N];
+    let mut at = 0;
+    while at < N {
+        all[at] = if at < A { own[at] } else { shared[at - A] };
+        at += 1;
+    }
+    all
+}
+
 impl ParamDecl {
     /// Starts a declaration; the other fields have plain defaults.
     pub const fn new(

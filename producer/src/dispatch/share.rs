@@ -1,6 +1,7 @@
 //! The policy `static`: who gets which frames is settled chunk by chunk, as ptypy settles it.
 
 use ptystream_common::index::IndexRange;
+use ptystream_common::names::natural;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +29,7 @@ pub enum Policy {
 ///
 /// # Source
 /// ptypy 0.9, `ptypy.utils.parallel.LoadManager.assign`.
-pub fn assign(loads: &mut [u64], frames: u64) -> Vec<u64> {
+fn assign(loads: &mut [u64], frames: u64) -> Vec<u64> {
     let mut parts = vec![0; loads.len()];
     let mut kept: Vec<usize> = (0..loads.len()).collect();
     if kept.is_empty() || frames == 0 {
@@ -147,16 +148,6 @@ pub(super) fn cut(range: IndexRange, mut end_of: impl FnMut(u64) -> u64) -> Vec<
     cuts
 }
 
-/// Makes a key by which the numbers in a name sort as numbers.
-fn natural(name: &str) -> Vec<(u64, String)> {
-    let mut key = Vec::new();
-    for part in name.split_inclusive(|c: char| !c.is_ascii_digit()) {
-        let digits = part.trim_end_matches(|c: char| !c.is_ascii_digit());
-        key.push((digits.parse().unwrap_or(0), part[digits.len()..].to_owned()));
-    }
-    key
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -239,12 +230,5 @@ mod tests {
         assert!(!shares.settle([].into_iter(), Duration::from_secs(61)));
         assert!(shares.settle([&name].into_iter(), Duration::from_secs(61)));
         assert_eq!(shares.seats(), [name]);
-    }
-
-    #[test]
-    fn names_stand_in_the_order_of_their_numbers() {
-        let mut names = ["rank 10", "rank 2.10", "rank 2.9", "host-7.0", "rank 2"];
-        names.sort_by_cached_key(|name| natural(name));
-        assert_eq!(names, ["host-7.0", "rank 2", "rank 2.9", "rank 2.10", "rank 10"]);
     }
 }

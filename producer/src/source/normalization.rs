@@ -28,7 +28,7 @@ pub(super) const REFERENCE_DECL: ParamDecl = ParamDecl::new(
 .level(2);
 
 /// `normalization.file`, where it may be of any kind.
-pub(super) const FILE_DECL: ParamDecl = ParamDecl::new(
+const FILE_DECL: ParamDecl = ParamDecl::new(
     "normalization.file",
     &[ParamType::InputPath, ParamType::None],
     ParamDefault::None,
@@ -38,7 +38,7 @@ pub(super) const FILE_DECL: ParamDecl = ParamDecl::new(
 .level(1);
 
 /// `normalization.key`, for files of any kind.
-pub(super) const KEY_DECL: ParamDecl = ParamDecl::new(
+const KEY_DECL: ParamDecl = ParamDecl::new(
     "normalization.key",
     &[ParamType::Str, ParamType::None],
     ParamDefault::None,
@@ -47,7 +47,7 @@ pub(super) const KEY_DECL: ParamDecl = ParamDecl::new(
 .level(1);
 
 /// `normalization.column`, for texts.
-pub(super) const COLUMN_DECL: ParamDecl = ParamDecl::new(
+const COLUMN_DECL: ParamDecl = ParamDecl::new(
     "normalization.column",
     &[ParamType::Int],
     ParamDefault::Int(0),
@@ -55,6 +55,10 @@ pub(super) const COLUMN_DECL: ParamDecl = ParamDecl::new(
 )
 .limits(Some(0.0), None)
 .level(1);
+
+/// The parameters of sources whose values may be in files of any kind.
+pub(super) const PARAMS: [ParamDecl; 5] =
+    [FILE_DECL, KEY_DECL, COLUMN_DECL, SIGMA_DECL, REFERENCE_DECL];
 
 /// What frames are multiplied by.
 #[derive(Debug)]

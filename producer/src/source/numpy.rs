@@ -21,7 +21,7 @@ use ptystream_common::codec::Encoding;
 use ptystream_common::dtype::Dtype;
 use ptystream_common::frame::{Array, FrameForm, Loaded, RawFrame};
 use ptystream_common::index::Index;
-use ptystream_common::params::{ParamDecl, ParamDefault, ParamType};
+use ptystream_common::params::{ParamDecl, ParamDefault, ParamType, joined};
 use ptystream_common::source::{
     Check, Common, Recorded, Source, SourceError, SourceKind, SourceSpec,
 };
@@ -31,7 +31,9 @@ use std::sync::Arc;
 const FILE: &[ParamType] = &[ParamType::InputPath, ParamType::None];
 const IMAGE: &[ParamType] = &[ParamType::Image, ParamType::None];
 
-static PARAMS: &[ParamDecl] = &[
+static PARAMS: &[ParamDecl] = &joined::<3, 5, 8>(OWN, normalization::PARAMS);
+
+const OWN: [ParamDecl; 3] = [
     ParamDecl::new("path", FILE, ParamDefault::None, "Folder with positions.txt and the frames.")
         .doc("positions.txt: a line `file y x` (metres) for each scan point. geometry.txt: lines `key value` with distance (m), energy (keV), psize (m)."),
     ParamDecl::new("dark", IMAGE, ParamDefault::None, "An image that is subtracted from each frame; of a stack, the mean.")
@@ -40,11 +42,6 @@ static PARAMS: &[ParamDecl] = &[
     ParamDecl::new("flat", IMAGE, ParamDefault::None, "An image by which each frame is divided; of a stack, the mean.")
         .doc("As `dark`.")
         .level(1),
-    normalization::FILE_DECL,
-    normalization::KEY_DECL,
-    normalization::COLUMN_DECL,
-    normalization::SIGMA_DECL,
-    normalization::REFERENCE_DECL,
 ];
 
 /// Returns the registry's entry of this source.
@@ -187,8 +184,7 @@ impl Source for NumpySource {
         start: usize,
         num_frames: Option<usize>,
     ) -> Result<Check, SourceError> {
-        let total = num_frames.unwrap_or(usize::MAX).min(self.wanted().len());
-        Ok(Check { accessible: frames.min(total.saturating_sub(start)), end_of_scan: None })
+        Ok(Check::of(self.wanted().len(), frames, start, num_frames))
     }
 
     fn load(&mut self, indices: &[Index]) -> Result<Vec<Loaded>, SourceError> {

@@ -9,55 +9,51 @@ use ptystream_common::source::{SourceError, SourceSpec};
 const PATH: &[ParamType] = &[ParamType::InputPath, ParamType::None];
 const TEXT: &[ParamType] = &[ParamType::Str, ParamType::None];
 
-/// `positions.file`.
-pub(super) const FILE: ParamDecl = ParamDecl::new("positions.file", PATH, ParamDefault::None, "File with the positions of all frames.")
-    .doc("A .npy of shape (n, 2), a text of columns, or an HDF5 file with `positions.slow_key` and `positions.fast_key`.");
-/// `positions.slow_key`.
-pub(super) const SLOW_KEY: ParamDecl = ParamDecl::new(
+/// The parameters that say where positions are.
+pub(super) const PARAMS: [ParamDecl; 7] = [
+    ParamDecl::new("positions.file", PATH, ParamDefault::None, "File with the positions of all frames.")
+    .doc("A .npy of shape (n, 2), a text of columns, or an HDF5 file with `positions.slow_key` and `positions.fast_key`."),
+    ParamDecl::new(
     "positions.slow_key",
     TEXT,
     ParamDefault::None,
     "Dataset of the positions along the slow axis (y), in an HDF5 file.",
-);
-/// `positions.fast_key`.
-pub(super) const FAST_KEY: ParamDecl = ParamDecl::new(
+),
+    ParamDecl::new(
     "positions.fast_key",
     TEXT,
     ParamDefault::None,
     "Dataset of the positions along the fast axis (x), in an HDF5 file.",
-);
-/// `positions.slow_index`.
-pub(super) const SLOW_INDEX: ParamDecl = ParamDecl::new(
+),
+    ParamDecl::new(
     "positions.slow_index",
     &[ParamType::Int],
     ParamDefault::Int(0),
     "Column of the slow positions (y).",
 )
 .limits(Some(0.0), None)
-.level(1);
-/// `positions.fast_index`.
-pub(super) const FAST_INDEX: ParamDecl = ParamDecl::new(
+.level(1),
+    ParamDecl::new(
     "positions.fast_index",
     &[ParamType::Int],
     ParamDefault::Int(1),
     "Column of the fast positions (x); of datasets of their own, their first one.",
 )
 .limits(Some(0.0), None)
-.level(1);
-/// `positions.slow_multiplier`.
-pub(super) const SLOW_MULTIPLIER: ParamDecl = ParamDecl::new(
+.level(1),
+    ParamDecl::new(
     "positions.slow_multiplier",
     &[ParamType::Float],
     ParamDefault::Float(1.0),
     "Makes metres of the slow positions.",
-);
-/// `positions.fast_multiplier`.
-pub(super) const FAST_MULTIPLIER: ParamDecl = ParamDecl::new(
+),
+    ParamDecl::new(
     "positions.fast_multiplier",
     &[ParamType::Float],
     ParamDefault::Float(1.0),
     "Makes metres of the fast positions.",
-);
+),
+];
 
 /// Reads the positions of all frames, `float64`; `None` if only theoretical ones are given.
 ///

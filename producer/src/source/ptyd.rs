@@ -252,8 +252,7 @@ impl Source for PtydSource {
         start: usize,
         num_frames: Option<usize>,
     ) -> Result<Check, SourceError> {
-        let total = num_frames.unwrap_or(usize::MAX).min(self.frames.len());
-        Ok(Check { accessible: frames.min(total.saturating_sub(start)), end_of_scan: None })
+        Ok(Check::of(self.frames.len(), frames, start, num_frames))
     }
 
     fn load(&mut self, indices: &[Index]) -> Result<Vec<Loaded>, SourceError> {

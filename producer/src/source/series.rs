@@ -16,7 +16,8 @@ use ptystream_common::codec::Encoding;
 use ptystream_common::dtype::Dtype;
 use ptystream_common::frame::{Array, FrameForm, Loaded, RawFrame};
 use ptystream_common::index::Index;
-use ptystream_common::params::{ParamDecl, ParamDefault, ParamType};
+use ptystream_common::names::{fits, natural};
+use ptystream_common::params::{ParamDecl, ParamDefault, ParamType, joined};
 use ptystream_common::source::{
     Check, Common, Recorded, Source, SourceError, SourceKind, SourceSpec,
 };
@@ -26,27 +27,18 @@ use std::sync::Arc;
 
 const IMAGE: &[ParamType] = &[ParamType::Image, ParamType::None];
 
-static PARAMS: &[ParamDecl] = &[
+static PARAMS: &[ParamDecl] =
+    &joined::<10, 5, 15>(joined::<3, 7, 10>(OWN, position_file::PARAMS), normalization::PARAMS);
+
+const OWN: [ParamDecl; 3] = [
     ParamDecl::new("path", &[ParamType::InputPath, ParamType::List, ParamType::None], ParamDefault::None, "The files of the frames.")
         .doc("A folder, a pattern whose last name has `*` or `?`, one file, or a list of files. A folder: all its files with an ending of the format."),
-    position_file::FILE,
-    position_file::SLOW_KEY,
-    position_file::FAST_KEY,
-    position_file::SLOW_INDEX,
-    position_file::FAST_INDEX,
-    position_file::SLOW_MULTIPLIER,
-    position_file::FAST_MULTIPLIER,
     ParamDecl::new("dark", IMAGE, ParamDefault::None, "An image that is subtracted from each frame; of a stack, the mean.")
         .doc("A path, or { file, key, average = \"median\" }.")
         .level(1),
     ParamDecl::new("flat", IMAGE, ParamDefault::None, "An image by which each frame is divided; of a stack, the mean.")
         .doc("As `dark`.")
         .level(1),
-    normalization::FILE_DECL,
-    normalization::KEY_DECL,
-    normalization::COLUMN_DECL,
-    normalization::SIGMA_DECL,
-    normalization::REFERENCE_DECL,
 ];
 
 /// A format of images.
@@ -234,9 +226,8 @@ fn found(path: &Path, format: Format) -> Result<Vec<PathBuf>, SourceError> {
         };
         Box::new(ends)
     } else if name.contains(['*', '?']) {
-        let pattern: Vec<char> = name.chars().collect();
-        let fits = move |file: &str| matches(&pattern, &file.chars().collect::<Vec<_>>());
-        Box::new(fits)
+        let pattern = name.clone();
+        Box::new(move |file| fits(&pattern, file))
     } else {
         return Ok(vec![path.to_owned()]);
     };
@@ -258,35 +249,6 @@ fn found(path: &Path, format: Format) -> Result<Vec<PathBuf>, SourceError> {
         return Err(SourceError::input(text));
     }
     Ok(names.into_iter().map(|name| folder.join(name)).collect())
-}
-
-/// Tells whether a name fits a pattern: `*` is any text, `?` any letter.
-fn matches(pattern: &[char], name: &[char]) -> bool {
-    match (pattern.split_first(), name.split_first()) {
-        (None, None) => true,
-        (Some(('*', rest)), _) => (0..=name.len()).any(|n| matches(rest, &name[n..])),
-        (Some(('?', rest)), Some((_, tail))) => matches(rest, tail),
-        (Some((p, rest)), Some((c, tail))) => p == c && matches(rest, tail),
-        _ => false,
-    }
-}
-
-/// Makes a key by which the numbers in a name sort as numbers.
-fn natural(name: &str) -> (Vec<(String, u64)>, String) {
-    let (mut key, mut text, mut digits) = (Vec::new(), String::new(), String::new());
-    for c in name.chars().chain(['\0']) {
-        if c.is_ascii_digit() {
-            digits.push(c);
-            continue;
-        }
-        if !digits.is_empty() {
-            key.push((std::mem::take(&mut text), digits.parse().unwrap_or(u64::MAX)));
-            digits.clear();
-        }
-        text.push(c);
-    }
-    key.push((text, 0));
-    (key, name.to_owned())
 }
 
 impl Source for Series {
@@ -314,8 +276,7 @@ impl Source for Series {
         start: usize,
         num_frames: Option<usize>,
     ) -> Result<Check, SourceError> {
-        let total = num_frames.unwrap_or(usize::MAX).min(self.len());
-        Ok(Check { accessible: frames.min(total.saturating_sub(start)), end_of_scan: None })
+        Ok(Check::of(self.len(), frames, start, num_frames))
     }
 
     fn load(&mut self, indices: &[Index]) -> Result<Vec<Loaded>, SourceError> {
@@ -373,30 +334,5 @@ impl Source for Series {
 
     fn warnings(&mut self) -> Vec<String> {
         std::mem::take(&mut self.warnings)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_in_their_natural_order() {
-        let mut names = ["f_10.tif", "f_9.tif", "f_2_b.tif", "f_2_a.tif", "e_11.tif", "f_09.tif"];
-        names.sort_by_cached_key(|name| natural(name));
-        assert_eq!(
-            names,
-            ["e_11.tif", "f_2_a.tif", "f_2_b.tif", "f_09.tif", "f_9.tif", "f_10.tif"]
-        );
-    }
-
-    #[test]
-    fn patterns_fit_whole_names() {
-        let fits = |pattern: &str, name: &str| {
-            let chars = |text: &str| text.chars().collect::<Vec<_>>();
-            matches(&chars(pattern), &chars(name))
-        };
-        assert!(fits("scan_*_?.edf", "scan_12_a.edf") && fits("*", "x"));
-        assert!(!fits("scan_*.edf", "scan_1.edf.tmp") && !fits("?", ""));
     }
 }

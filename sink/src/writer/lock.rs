@@ -6,6 +6,7 @@
 
 use super::{disk, operations};
 use crate::error::SinkError;
+use ptystream_common::names::host;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
@@ -97,9 +98,8 @@ impl Lock {
 
     /// Writes who holds the lock, and for what.
     pub(crate) fn sign(&self, run_id: u64, epoch: u32) -> Result<(), SinkError> {
-        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         // The line before may lack its end.
-        let text = format!("\n{} {} {run_id:016x} {epoch}\n", std::process::id(), host.trim());
+        let text = format!("\n{} {} {run_id:016x} {epoch}\n", std::process::id(), host());
         let mut file = self.file.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         operations::next("write the lock", &self.path)?;
         let written = file.write_all(text.as_bytes());

@@ -216,17 +216,17 @@ impl Outgoing {
         let (commands, rx) = bounded(1);
         let (bound, told) = bounded(1);
         let peers = Arc::new(AtomicUsize::new(0));
-        let sender = Send { rx, peers: peers.clone(), in_flight: InFlight::default() };
+        let feed = Feed { rx, peers: peers.clone(), in_flight: InFlight::default() };
         let target = target.to_string();
         let runtime = super::runtime().map_err(|e| failed(e.to_string()))?;
         let thread = std::thread::Builder::new()
             .name("instrument".into())
             .spawn(move || match sending {
                 Sending::Push => {
-                    runtime.block_on(sender.run(PushSocket::with_options, &target, &bound));
+                    runtime.block_on(feed.run(PushSocket::with_options, &target, &bound));
                 }
                 Sending::Publish => {
-                    runtime.block_on(sender.run(PubSocket::with_options, &target, &bound));
+                    runtime.block_on(feed.run(PubSocket::with_options, &target, &bound));
                 }
             })
             .map_err(|e| failed(e.to_string()))?;
@@ -262,13 +262,13 @@ impl Drop for Outgoing {
 }
 
 /// The thread of an [`Outgoing`].
-struct Send {
+struct Feed {
     rx: Receiver<Vec<Bytes>>,
     peers: Arc<AtomicUsize>,
     in_flight: InFlight,
 }
 
-impl Send {
+impl Feed {
     async fn run<S: Socket + SocketSend>(
         self,
         make: fn(zeromq::SocketOptions) -> S,

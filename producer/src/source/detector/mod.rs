@@ -27,18 +27,20 @@ use ptystream_common::dtype::Dtype;
 use ptystream_common::frame::{Array, FrameForm, Loaded};
 use ptystream_common::index::Index;
 use ptystream_common::link::instrument::{Incoming, Pattern};
-use ptystream_common::params::{ParamDecl, ParamDefault, ParamType};
+use ptystream_common::params::{ParamDecl, ParamDefault, ParamType, joined};
 use ptystream_common::source::{
     Check, Common, Exposure, Recorded, Source, SourceError, SourceKind, SourceSpec, WithFrames,
 };
 use ptystream_common::value::Value;
 use simplon::Simplon;
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use stream2::Stream2;
 
 const TICK: Duration = Duration::from_millis(2);
+/// So many frames that were taken last have their exposures still.
+const EXPOSURES: usize = 64;
 /// Messages that are read at one call.
 const BURST: usize = 256;
 
@@ -90,51 +92,23 @@ const MEMORY: ParamDecl = ParamDecl::new(
 .level(2)
 .bytes_unaffected();
 
-static SIMPLON: &[ParamDecl] = &[
-    ADDRESS,
-    WAIT,
-    MASK,
-    FLATFIELD,
-    MEMORY,
-    position_file::FILE,
-    position_file::SLOW_KEY,
-    position_file::FAST_KEY,
-    position_file::SLOW_INDEX,
-    position_file::FAST_INDEX,
-    position_file::SLOW_MULTIPLIER,
-    position_file::FAST_MULTIPLIER,
-];
-static STREAM2: &[ParamDecl] = &[
-    ADDRESS,
-    WAIT,
-    MASK,
-    FLATFIELD,
-    CHANNEL,
-    MEMORY,
-    position_file::FILE,
-    position_file::SLOW_KEY,
-    position_file::FAST_KEY,
-    position_file::SLOW_INDEX,
-    position_file::FAST_INDEX,
-    position_file::SLOW_MULTIPLIER,
-    position_file::FAST_MULTIPLIER,
-];
+const SHARED: [ParamDecl; 12] =
+    joined::<5, 7, 12>([ADDRESS, WAIT, MASK, FLATFIELD, MEMORY], position_file::PARAMS);
+static SIMPLON: &[ParamDecl] = &SHARED;
+static STREAM2: &[ParamDecl] = &joined::<1, 12, 13>([CHANNEL], SHARED);
 
 /// Returns the registry's entries of these sources.
 pub fn kinds() -> [SourceKind; 2] {
-    let kind = |name, aliases, help, params, two| SourceKind {
+    let kind = |name, help, params, two| SourceKind {
         name,
-        aliases,
+        aliases: &[],
         help,
         params,
         open: Arc::new(move |spec| Ok(Box::new(Detector::open(spec, two)?))),
     };
     let simplon = "reads the stream of a Dectris detector (SIMPLON, version 1) as it is taken";
     let stream2 = "reads the stream2 of a Dectris detector as it is taken";
-    [
-        kind("simplon", &["EigerStream"], simplon, SIMPLON, false),
-        kind("stream2", &[], stream2, STREAM2, true),
-    ]
+    [kind("simplon", simplon, SIMPLON, false), kind("stream2", stream2, STREAM2, true)]
 }
 
 enum Protocol {
@@ -172,7 +146,8 @@ struct Detector {
     header: Option<Header>,
     form: FrameForm,
     began: Instant,
-    exposures: BTreeMap<u64, Exposure>,
+    /// Of the frames that were taken last.
+    exposures: VecDeque<(Index, Exposure)>,
     said_full: bool,
     said_end: bool,
     unknown: Option<String>,
@@ -211,7 +186,7 @@ impl Detector {
             header: None,
             form: FrameForm { dtype: Dtype::U8, shape: [1, 1] },
             began: Instant::now(),
-            exposures: BTreeMap::new(),
+            exposures: VecDeque::with_capacity(EXPOSURES),
             said_full: false,
             said_end: false,
             unknown: None,
@@ -294,12 +269,7 @@ impl Detector {
                 Some(own) if own.series == header.series => {}
                 Some(_) => counts.other_series += 1,
             },
-            Event::Image(index, arrival) => {
-                if let Arrival::Frame(_, Some(exposure)) = &arrival {
-                    self.exposures.insert(index, *exposure);
-                }
-                self.arrivals.put(index, arrival);
-            }
+            Event::Image(index, arrival) => self.arrivals.put(index, arrival),
             Event::End => self.arrivals.end(now),
             Event::OtherSeries => counts.other_series += 1,
             Event::Unknown(why) => {
@@ -395,7 +365,13 @@ impl Source for Detector {
         let mut loaded = Vec::with_capacity(indices.len());
         for &index in indices {
             let frame = match self.arrivals.take(index.0) {
-                Some(Arrival::Frame(frame, _)) => frame,
+                Some(Arrival::Frame(frame, exposure)) => {
+                    if self.exposures.len() == EXPOSURES {
+                        self.exposures.pop_front();
+                    }
+                    self.exposures.extend(exposure.map(|exposure| (index, exposure)));
+                    frame
+                }
                 Some(Arrival::Damaged(text)) => return Err(SourceError::frame(index, text)),
                 Some(Arrival::Lost) => {
                     let text = "the detector's frame did not come";
@@ -454,6 +430,6 @@ impl Source for Detector {
     }
 
     fn exposure(&mut self, index: Index) -> Option<Exposure> {
-        self.exposures.remove(&index.0)
+        self.exposures.iter().rev().find(|(of, _)| *of == index).map(|(_, exposure)| *exposure)
     }
 }

@@ -40,7 +40,8 @@ impl Corrections {
         matches!(self.flat, Some(Correction::Each(_)))
     }
 
-    /// Corrects the `nth` frame of the file, scan point `index`; returns also which pixels have no use.
+    /// Corrects the `nth` frame of the file, scan point `index`; returns also a mask, 0 where a pixel has no
+    /// use, if there are such.
     ///
     /// # Errors
     /// [`SourceError::Frame`] if its dark or flat cannot be read.
@@ -49,33 +50,23 @@ impl Corrections {
         raw: &Array,
         nth: u64,
         index: Index,
-    ) -> Result<(Array, Vec<bool>), SourceError> {
+    ) -> Result<(Array, Option<Array>), SourceError> {
         let mut items = raw.to_f64();
-        let mut bad = vec![false; items.len()];
+        let mut good = vec![1u8; items.len()];
         if let Some(dark) = &mut self.dark {
             for (v, d) in items.iter_mut().zip(dark.of(nth, index)?) {
                 *v = (*v - d).max(0.0);
             }
         }
         if let Some(flat) = &mut self.flat {
-            for ((v, f), bad) in items.iter_mut().zip(flat.of(nth, index)?).zip(&mut bad) {
-                *bad = f == 0.0 || !f.is_finite();
-                *v = if *bad { 0.0 } else { *v / f };
+            for ((v, f), good) in items.iter_mut().zip(flat.of(nth, index)?).zip(&mut good) {
+                *good = u8::from(f != 0.0 && f.is_finite());
+                *v = if *good == 0 { 0.0 } else { *v / f };
             }
         }
-        Ok((Array::from_items(&raw.shape, &items), bad))
+        let mask = good.contains(&0).then(|| Array::from_items(&raw.shape, &good));
+        Ok((Array::from_items(&raw.shape, &items), mask))
     }
-}
-
-/// Clears the weights of pixels that are of no use.
-pub(super) fn cleared(weight: &Array, bad: &[bool]) -> Array {
-    let mut bytes = weight.data.to_vec();
-    for (item, bad) in bytes.chunks_exact_mut(weight.dtype.size()).zip(bad) {
-        if *bad {
-            item.fill(0);
-        }
-    }
-    Array { data: bytes.into(), ..weight.clone() }
 }
 
 #[cfg(test)]
@@ -89,10 +80,8 @@ mod tests {
             flat: Some(Correction::Common(vec![2.0, 1.0, 0.0])),
         };
         let raw = Array::from_items(&[1, 3], &[7u16, 3, 5]);
-        let (array, bad) = corrections.apply(&raw, 0, Index(0)).expect("nothing is read");
+        let (array, mask) = corrections.apply(&raw, 0, Index(0)).expect("nothing is read");
         assert_eq!(array, Array::from_items(&[1, 3], &[3.0, 0.0, 0.0]));
-        assert_eq!(bad, [false, false, true]);
-        let weight = Array::from_items(&[1, 3], &[1i64, 1, 1]);
-        assert_eq!(cleared(&weight, &bad), Array::from_items(&[1, 3], &[1i64, 1, 0]));
+        assert_eq!(mask, Some(Array::from_items(&[1, 3], &[1u8, 1, 0])));
     }
 }

@@ -361,12 +361,12 @@ impl Hdf5Source {
         self.masks.is_some() || self.each.as_ref().is_some_and(Corrections::marks)
     }
 
-    /// Returns the weights of the `nth` frame, scan point `index`; `bad`: pixels of no use.
+    /// Returns the weights of the `nth` frame, scan point `index`; `useful`: 0 where a pixel has no use.
     fn weights(
         &mut self,
         nth: u64,
         index: Index,
-        bad: &[bool],
+        useful: Option<&Array>,
     ) -> Result<Option<Array>, SourceError> {
         if !self.weighs_each() {
             return Ok(None);
@@ -381,7 +381,10 @@ impl Hdf5Source {
                 }
             },
         };
-        let weights = if bad.contains(&true) { each::cleared(&own, bad) } else { own };
+        let weights = match useful {
+            Some(mask) => own.masked(mask),
+            None => own,
+        };
         Ok(Some(self.padded(weights, false)))
     }
 
@@ -464,9 +467,8 @@ impl Source for Hdf5Source {
         start: usize,
         num_frames: Option<usize>,
     ) -> Result<Check, SourceError> {
-        let all = self.order.len(self.frames.len());
-        let total = num_frames.unwrap_or(usize::MAX).min(all);
-        Ok(Check { accessible: frames.min(total.saturating_sub(start)), end_of_scan: None })
+        let there = self.order.len(self.frames.len());
+        Ok(Check::of(there, frames, start, num_frames))
     }
 
     /// Reads frames as they are stored where a worker can decode them, decoded otherwise.
@@ -474,18 +476,18 @@ impl Source for Hdf5Source {
         let mut loaded = Vec::with_capacity(indices.len());
         for &index in indices {
             let nth = self.order.frame(index.0);
-            let (frame, bad) = match &mut self.each {
+            let (frame, useful) = match &mut self.each {
                 Some(each) => {
                     let raw = self.frames.decoded(nth, index)?;
-                    let (array, bad) = each.apply(&raw, nth, index)?;
-                    (self.padding.frame(&array), bad)
+                    let (array, useful) = each.apply(&raw, nth, index)?;
+                    (self.padding.frame(&array), useful)
                 }
                 None if self.padding.any() => {
-                    (self.padding.frame(&self.frames.decoded(nth, index)?), Vec::new())
+                    (self.padding.frame(&self.frames.decoded(nth, index)?), None)
                 }
-                None => (self.frames.load(nth, index)?, Vec::new()),
+                None => (self.frames.load(nth, index)?, None),
             };
-            let weights = self.weights(nth, index, &bad)?;
+            let weights = self.weights(nth, index, useful.as_ref())?;
             loaded.push(Loaded { index, frame, position: None, weights });
         }
         Ok(loaded)

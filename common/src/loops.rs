@@ -1,6 +1,6 @@
 //! Whether the loops of this process turn: what a health check looks at.
 //!
-//! Each role calls [`turn`] once in a turn of its loop; a thread that has ended counts no more.
+//! Each role calls [`turned`] once in a turn of its loop; a thread that has ended counts no more.
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,7 +30,7 @@ pub struct Turned {
 }
 
 /// Tells that a loop has turned, under the name of its first turn.
-pub fn turn(name: &str) {
+pub fn turned(name: &str) {
     let now = BEGAN.elapsed().as_millis() as u64;
     OWN.with_borrow_mut(|own| match own {
         Some(own) => own.last.store(now, Ordering::Relaxed),
@@ -45,14 +45,14 @@ pub fn turn(name: &str) {
 }
 
 /// Lists the loops whose threads live.
-pub fn loops() -> Vec<Turned> {
+pub fn alive() -> Vec<Turned> {
     let now = BEGAN.elapsed().as_millis() as u64;
     let loops = LOOPS.lock().unwrap_or_else(PoisonError::into_inner);
-    let turned = |l: Arc<Loop>| Turned {
+    let last = |l: Arc<Loop>| Turned {
         name: l.name.clone(),
         ago: Duration::from_millis(now.saturating_sub(l.last.load(Ordering::Relaxed))),
     };
-    loops.iter().filter_map(Weak::upgrade).map(turned).collect()
+    loops.iter().filter_map(Weak::upgrade).map(last).collect()
 }
 
 #[cfg(test)]
@@ -64,12 +64,12 @@ mod tests {
         let (tx, rx) = std::sync::mpsc::channel::<()>();
         let (told, tell) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
-            turn("a loop of a test");
+            turned("a loop of a test");
             told.send(()).expect("somebody listens");
             // Ends when the other end is dropped.
             let _ = rx.recv();
         });
-        let found = || loops().into_iter().find(|l| l.name == "a loop of a test");
+        let found = || alive().into_iter().find(|l| l.name == "a loop of a test");
         tell.recv().expect("it turns");
         std::thread::sleep(Duration::from_millis(30));
         assert!(found().is_some_and(|l| l.ago >= Duration::from_millis(20)));
