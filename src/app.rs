@@ -12,7 +12,7 @@ use crate::{
 use clap::Parser;
 use ptystream_common::error::{Failure, Kind, chain};
 use ptystream_common::link::mpi::{Duty, World};
-use ptystream_common::message::SinkReport;
+use ptystream_common::message::{SinkReport, is_wanted};
 use ptystream_common::ptyd::PtydError;
 use ptystream_common::report::ScanReport;
 use ptystream_common::shutdown::Shutdown;
@@ -282,7 +282,7 @@ fn dispatch(command: Command, registry: &Registry, shutdown: &Shutdown) -> Resul
 /// Tells that a sink is done; returns its exit code.
 fn written(report: &SinkReport) -> u8 {
     tracing::info!(frames = report.frames, gaps = report.gaps.len(), "sink done");
-    if report.gaps.is_empty() { OK } else { GAPS }
+    if report.gaps.iter().all(|(_, why)| is_wanted(why)) { OK } else { GAPS }
 }
 
 /// Loads the configuration of a scan.
@@ -354,7 +354,7 @@ pub(crate) fn scan(
             Failure::new(Kind::Output, format!("cannot write the report {}: {e}", path.display()))
         })?;
     }
-    Ok(match report.frames.lost > 0 {
+    Ok(match report.gaps() > 0 {
         _ if report.aborted.is_some() => ABORTED,
         true if !gaps_ok => GAPS,
         _ => OK,

@@ -47,7 +47,7 @@ impl Hooks {
         }
         let Some(command) = self.done.take() else { return };
         let (status, gaps) = match result {
-            Ok(report) => (report.state.as_str(), report.frames.lost),
+            Ok(report) => (report.state.as_str(), report.gaps()),
             Err(_) => ("failed", 0),
         };
         self.start("on_done", command, status, gaps);

@@ -85,6 +85,17 @@ pub fn text(report: &ScanReport) -> String {
     if report.invalid_pixels > 0 {
         line("invalid", format!("{} raw pixels", report.invalid_pixels));
     }
+    if let Some(alignment) = &report.alignment {
+        line("alignment", alignment.to_string());
+    }
+    if let Some(latency) = &report.latency {
+        let ms = |secs: f64| secs * 1e3;
+        let (p50, p99, max) = (ms(latency.p50_secs), ms(latency.p99_secs), ms(latency.max_secs));
+        line(
+            "latency",
+            format!("{p50:.0} ms half, {p99:.0} ms 99 %, {max:.0} ms all, until visible"),
+        );
+    }
     for origin in &report.origins {
         let value = format!("{}{}", origin.value, unit(&origin.name, &origin.value));
         line(&origin.name, format!("{value:<26} from: {}", origin.origin));

@@ -120,6 +120,8 @@ fn prepare(preparer: &mut Preparer, range: IndexRange, pixels: BytesMut) -> (Byt
             },
             position: None,
             weights: None,
+            scale: None,
+            scalars: Vec::new(),
         })
         .collect();
     let batch = preparer.prepare(range, &loaded).expect("frames that fit");

@@ -76,6 +76,8 @@ impl Source for Memory {
             },
             position: None,
             weights: None,
+            scale: None,
+            scalars: Vec::new(),
         };
         Ok(indices.iter().map(loaded).collect())
     }

@@ -181,6 +181,8 @@ mod tests {
             source: None,
             load_common: false,
             workers_read: false,
+            scaled: false,
+            signals: false,
         }
     }
 

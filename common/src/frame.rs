@@ -116,4 +116,16 @@ pub struct Loaded {
     pub position: Option<[f64; 2]>,
     /// Weights that came with the frame; win over the scan's 2-D weight.
     pub weights: Option<Array>,
+    /// What the frame is multiplied by, after dark and flat.
+    pub scale: Option<f64>,
+    /// Other numbers that came with it, in the order of their names in
+    /// [`crate::source::WithFrames::scalars`].
+    pub scalars: Vec<f64>,
+}
+
+impl Loaded {
+    /// Makes a frame with nothing beside its pixels.
+    pub fn plain(index: Index, frame: RawFrame) -> Self {
+        Self { index, frame, position: None, weights: None, scale: None, scalars: Vec::new() }
+    }
 }

@@ -203,7 +203,7 @@ pub enum Body {
     Gap {
         /// Which.
         range: IndexRange,
-        /// Why.
+        /// Why; see [`is_wanted`].
         reason: String,
         /// Nominal positions (y, x) in metres, one an index, where there are any.
         positions: Option<Vec<[f64; 2]>>,
@@ -212,6 +212,14 @@ pub enum Body {
     Finished(Box<SinkReport>),
     /// What the producer knows of the scan, for the report beside the file.
     Report(Box<ProducerPart>),
+}
+
+/// Begins the reason of a gap that the user wants: nothing is wrong then.
+pub const WANTED: &str = "left out by ";
+
+/// Tells whether a gap is one that the user wants.
+pub fn is_wanted(reason: &str) -> bool {
+    reason.starts_with(WANTED)
 }
 
 /// An end of scan before the announced number of frames.
@@ -284,7 +292,15 @@ pub struct PreparePlan {
     pub load_common: bool,
     /// Whether workers read the frames themselves.
     pub workers_read: bool,
+    /// Whether frames are multiplied by a number of their own, which comes with them.
+    pub scaled: bool,
+    /// Whether workers say what alignment is judged by ([`SIGNALS`]).
+    pub signals: bool,
 }
+
+/// What a worker says of each raw frame where a plan wants signals: the sum of its good pixels and their
+/// centre of mass, raw pixels. Their names follow those of the scan's own scalars.
+pub const SIGNALS: [&str; 3] = ["intensity", "center_row", "center_column"];
 
 /// What to do with a ticket's frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -321,6 +337,12 @@ pub struct PixelsHead {
     pub positions: Option<Vec<[f64; 2]>>,
     /// Type and extent of each frame's weights, if they came with the frames.
     pub weights: Option<(Dtype, [usize; 2])>,
+    /// What each frame is multiplied by, where the plan says so; 1 for a gap.
+    #[serde(default)]
+    pub scale: Option<Vec<f64>>,
+    /// Numbers to be stored for each frame, in the order of [`Announce::per_frame`]; none for a gap.
+    #[serde(default)]
+    pub scalars: Option<Vec<Vec<f64>>>,
     /// CRC-32 of each part.
     pub checksums: Option<Vec<u32>>,
 }
@@ -338,6 +360,9 @@ pub struct Prepared {
     pub max_valid: Option<Vec<u32>>,
     /// Invalid raw pixels of each frame (`valid_range`, `bad_values`), where there are any.
     pub invalid: Option<Vec<u32>>,
+    /// Numbers to be stored for each frame, in the order of [`Announce::per_frame`]; none for a gap.
+    #[serde(default)]
+    pub scalars: Option<Vec<Vec<f64>>>,
     /// CRC-32 of each part, as it is stored.
     pub checksums: Option<Vec<u32>>,
     /// Microseconds that the worker spent on reading.
@@ -412,6 +437,46 @@ pub struct Announce {
     /// The configuration as TOML, to be kept in the file; empty where there is none.
     #[serde(default)]
     pub config: String,
+    /// Names of the numbers that are stored for each frame.
+    #[serde(default)]
+    pub per_frame: Vec<String>,
+}
+
+/// How frames and positions lie to each other.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// They belong together.
+    Aligned,
+    /// Frame i belongs to position i + this.
+    Shifted(i32),
+    /// From this index on, frame i belongs to position i + this.
+    Slips(u64, i32),
+    /// The signal does not tell: why.
+    CannotTell(String),
+}
+
+/// A verdict and how sure it is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Alignment {
+    /// What it is.
+    pub verdict: Verdict,
+    /// By how many standard errors the frames agree better with it than with what comes next.
+    pub confidence: f64,
+    /// Frames that were looked at.
+    pub frames: u64,
+}
+
+impl std::fmt::Display for Alignment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.verdict {
+            Verdict::Aligned => f.write_str("aligned"),
+            Verdict::Shifted(by) => write!(f, "shifted by {by:+}"),
+            Verdict::Slips(at, by) => write!(f, "slips at {at} by {by:+}"),
+            Verdict::CannotTell(why) => return write!(f, "cannot tell: {why}"),
+        }?;
+        write!(f, " ({:.0} standard errors, {} frames)", self.confidence, self.frames)
+    }
 }
 
 /// What the sink says of a finished scan.
@@ -441,6 +506,9 @@ pub struct SinkReport {
     pub aborted: Option<Aborted>,
     /// Gaps and why.
     pub gaps: Vec<(IndexRange, String)>,
+    /// Whether frames and positions belong together, as far as can be told.
+    #[serde(default)]
+    pub alignment: Option<Alignment>,
     /// Invalid raw pixels of all frames.
     pub invalid_pixels: u64,
     /// Bytes written.

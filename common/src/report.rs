@@ -4,7 +4,7 @@
 //! end ([`ProducerPart`]); the producer shows the same. `docs/report.md` explains every field.
 
 use crate::h5;
-use crate::message::{Aborted, Announce, SinkReport};
+use crate::message::{Aborted, Alignment, Announce, SinkReport, is_wanted};
 use crate::ptyd::record;
 use crate::wire;
 use serde::{Deserialize, Serialize};
@@ -71,6 +71,22 @@ pub struct ProducerPart {
     pub started: String,
     /// Seconds from the start to the end of the scan.
     pub elapsed_secs: f64,
+    /// From a frame's arrival until it was visible, of a live source.
+    #[serde(default)]
+    pub latency: Option<Latency>,
+}
+
+/// From the arrival of frames at the producer until it heard that they are visible in the file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Latency {
+    /// Frames that were measured.
+    pub frames: u64,
+    /// Half of them took no longer, seconds.
+    pub p50_secs: f64,
+    /// 99 of 100 took no longer.
+    pub p99_secs: f64,
+    /// None took longer.
+    pub max_secs: f64,
 }
 
 /// What a worker did, as the sink sees it.
@@ -207,6 +223,12 @@ pub struct ScanReport {
     pub frames: Frames,
     /// Scan points without pixels, and why.
     pub lost: Vec<Lost>,
+    /// Whether frames and positions belong together; `None` where nobody looked.
+    #[serde(default)]
+    pub alignment: Option<Alignment>,
+    /// From the arrival of a frame until it is visible in the file; `None` where nobody measured.
+    #[serde(default)]
+    pub latency: Option<Latency>,
     /// Invalid raw pixels of all frames that this run prepared.
     pub invalid_pixels: u64,
     /// Chunks of the file.
@@ -238,6 +260,11 @@ pub fn report_name(file: &str) -> String {
 }
 
 impl ScanReport {
+    /// Counts the frames that are missing though nobody wanted that.
+    pub fn gaps(&self) -> u64 {
+        self.lost.iter().filter(|lost| !is_wanted(&lost.reason)).map(|lost| lost.count).sum()
+    }
+
     /// Puts the report together; `ended`: now. Without the producer's part its fields are `None`.
     pub fn new(
         announce: &Announce,
@@ -283,6 +310,8 @@ impl ScanReport {
                 redispatched: producer.map(|p| p.dispatch.frames_again),
             },
             lost,
+            alignment: sink.alignment.clone(),
+            latency: producer.and_then(|p| p.latency),
             invalid_pixels: sink.invalid_pixels,
             chunks: sink.chunks,
             bytes: sink.bytes,

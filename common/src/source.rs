@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// What a source is opened from; travels to the workers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -67,6 +68,14 @@ pub enum SourceError {
         /// Which one.
         index: Index,
         /// What was wrong, and where.
+        text: String,
+    },
+    /// The scan point is left out, as the user wants it.
+    #[error("frame {index}: {text}")]
+    Filtered {
+        /// Which one.
+        index: Index,
+        /// By which rule.
         text: String,
     },
     /// The scan point's frame was there, and is not any more.
@@ -146,12 +155,16 @@ pub struct Exposure {
 }
 
 /// What comes with each frame beside its pixels.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WithFrames {
     /// Whether each has its position.
     pub position: bool,
     /// Type of the weights, where each has its own.
     pub weights: Option<Dtype>,
+    /// Names of other numbers, which are stored for each frame.
+    pub scalars: Vec<String>,
+    /// Whether each is multiplied by a number of its own.
+    pub scale: bool,
 }
 
 /// Arrays and scalars that belong to the whole scan.
@@ -267,8 +280,23 @@ pub trait Source: Send {
         Ok(None)
     }
 
-    /// Returns when a frame that was loaded was exposed; `None` if the source does not know.
+    /// Returns when a frame that has come was exposed; `None` if the source does not know, or no more.
     fn exposure(&mut self, _index: Index) -> Option<Exposure> {
+        None
+    }
+
+    /// Returns when a frame that was loaded last had come, by the clock of this process; `None`: just now.
+    fn came(&mut self, _index: Index) -> Option<Instant> {
+        None
+    }
+
+    /// Returns what the instrument sent with a frame that has come and was not loaded.
+    fn metadata(&mut self, _index: Index) -> Option<Value> {
+        None
+    }
+
+    /// Returns the position, (y, x) in metres, of a frame that could not be loaded.
+    fn nominal(&mut self, _index: Index) -> Option<[f64; 2]> {
         None
     }
 

@@ -11,15 +11,19 @@
 //! | `live` | the same for a live source: takes every frame as it comes |
 //! | [`retain`] | the frames of a live source, kept until they are durable: memory and spool |
 //! | [`report`] | what is said while a scan runs, and at its end |
-//! | [`source`] | where raw frames and positions come from |
+//! | `latency` | how long frames take until they are visible |
+//! | [`positions`] | positions that come as a stream, and their join with the frames |
+//! | [`source`] | where raw frames come from, and positions that lie beside them |
 //! | [`error`] | what can go wrong |
 
 pub mod dispatch;
 pub mod error;
+mod latency;
 mod live;
 pub mod measure;
 pub mod peers;
 mod phase;
+pub mod positions;
 pub mod read;
 pub mod report;
 pub mod retain;

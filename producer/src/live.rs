@@ -4,6 +4,7 @@
 //! So slow workers cost room and not frames. Only the room's end makes the source wait, or frames
 //! drop, as `pipeline.on_full` says.
 
+use crate::latency::Watch;
 use crate::read::{Done, Job, Packed, pack, seal};
 use crate::retain::book::Loss;
 use crate::retain::{Kept, Retention};
@@ -15,7 +16,8 @@ use ptystream_common::link::{HubSend, PeerId};
 use ptystream_common::message::{Stamp, Ticket};
 use ptystream_common::params::OnFull;
 use ptystream_common::source::{Check, Common, Source, SourceError};
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 /// Frames that are taken, and made safe together, before tickets have their turn.
 const GROUP: usize = 32;
@@ -42,6 +44,9 @@ pub(crate) struct Live {
     told: Option<(u64, bool)>,
     /// Whether pixels carry checksums.
     checksums: bool,
+    /// Positions of frames that are lost.
+    positions: BTreeMap<u64, [f64; 2]>,
+    latency: Watch,
 }
 
 /// How a source ended.
@@ -55,6 +60,7 @@ impl Live {
         retention: Retention,
         num_frames: Option<u64>,
         checksums: bool,
+        latency: Watch,
     ) -> Self {
         Self {
             source,
@@ -68,6 +74,8 @@ impl Live {
             end: None,
             told: None,
             checksums,
+            positions: BTreeMap::new(),
+            latency,
         }
     }
 
@@ -85,7 +93,11 @@ impl Live {
             for job in first.into_iter().chain(jobs.try_iter().take(JOBS)) {
                 match job {
                     Job::Check { .. } => self.told = None,
-                    Job::Durable(watermark) => self.retention.durable(watermark),
+                    Job::Durable(watermark) => {
+                        self.retention.durable(watermark);
+                        self.positions = self.positions.split_off(&watermark);
+                        self.latency.durable(watermark, Instant::now());
+                    }
                     Job::Finish => {
                         self.retention.finish();
                         return;
@@ -136,12 +148,16 @@ impl Live {
                 None => match self.load(next)? {
                     Ok(loaded) => loaded,
                     Err(loss) => {
+                        if let Some(position) = self.source.nominal(Index(next)) {
+                            self.positions.insert(next, position);
+                        }
                         tracing::debug!(index = next, "{}", loss.reason());
                         self.retention.lose(loss);
                         continue;
                     }
                 },
             };
+            self.latency.came(next, self.source.came(Index(next)));
             if self.retention.keep(&loaded) == Kept::Full {
                 let first = self.waited_until <= next;
                 self.waited_until = self.waited_until.max(self.there).max(next + 1);
@@ -224,6 +240,7 @@ impl Live {
                 _ if index < self.waited_until => Loss::Waited,
                 _ => Loss::Passed,
             })),
+            Err(SourceError::Filtered { text, .. }) => Ok(Err(Loss::Filtered(text))),
             Err(error @ SourceError::Frame { .. }) => {
                 Ok(Err(Loss::Unreadable(Failure::from(&error).text)))
             }
@@ -242,7 +259,10 @@ impl Live {
         let mut failed = Vec::new();
         for index in ticket.range.iter().filter(|i| !ticket.gaps.contains(i)) {
             match self.retention.get(index.0) {
-                Err(reason) => lost.push((index, reason)),
+                Err(reason) => {
+                    let position = self.positions.get(&index.0).copied();
+                    lost.push((index, reason, position));
+                }
                 Ok(raw) => match self.source.correct(raw, &self.common) {
                     Ok(frame) => loaded.push(frame),
                     Err(error) => failed.push((index, Failure::from(&error))),

@@ -2,6 +2,7 @@
 //! pixels, reads them and sends them on their way: each thread that a frame passes wakes another.
 //! A live source has its own manner: `live.rs`.
 
+use crate::latency::Watch;
 use crate::live::Live;
 use crate::retain::Retention;
 use bytes::{Bytes, BytesMut};
@@ -19,6 +20,9 @@ use std::thread::JoinHandle;
 
 /// How a ticket's frames lie in the parts, and the parts.
 pub(crate) type Packed = (PixelsHead, Vec<Bytes>);
+
+/// A frame that is lost: why, and its position where that is known.
+pub(crate) type Lost = (Index, String, Option<[f64; 2]>);
 
 /// What the thread is asked.
 #[derive(Debug)]
@@ -61,8 +65,8 @@ pub enum Done {
     },
     /// Frames that a live source has let go, or that had no room.
     Lost {
-        /// Each with the reason.
-        frames: Vec<(Index, String)>,
+        /// Each with the reason, and its position where that is known.
+        frames: Vec<Lost>,
         /// Who never got their ticket, and the stamp of its plan.
         worker: (PeerId, Stamp),
     },
@@ -84,6 +88,8 @@ pub struct Reader {
     pub done: Receiver<Done>,
     thread: JoinHandle<()>,
     is_live: bool,
+    /// Of a live source: how long frames take.
+    pub(crate) latency: Watch,
 }
 
 impl Reader {
@@ -100,12 +106,14 @@ impl Reader {
         num_frames: Option<u64>,
         checksums: bool,
     ) -> Result<Self, Failure> {
+        let latency = Watch::default();
+        let watch = latency.clone();
         let (jobs, inbox) = unbounded::<Job>();
         let (out, done) = unbounded();
         let is_live = retention.is_some();
         let thread = std::thread::Builder::new().name("read".into()).spawn(move || {
             if let Some(retention) = retention {
-                let live = Live::new(source, common, retention, num_frames, checksums);
+                let live = Live::new(source, common, retention, num_frames, checksums, watch);
                 live.run(&inbox, &out, tx.as_ref());
                 return;
             }
@@ -146,7 +154,7 @@ impl Reader {
         });
         let thread = thread
             .map_err(|e| Failure::new(Kind::Aborted, format!("cannot start a thread: {e}")))?;
-        Ok(Self { jobs, done, thread, is_live })
+        Ok(Self { jobs, done, thread, is_live, latency })
     }
 
     /// Asks how far the source has come from `start` on.
@@ -202,6 +210,7 @@ pub(crate) fn pack(ticket: &Ticket, loaded: Vec<Loaded>) -> Packed {
     let mut weights = BytesMut::new();
     let mut form = None;
     let mut positions = Vec::new();
+    let (mut scale, mut scalars) = (Vec::new(), Vec::new());
     let mut next = loaded.into_iter().peekable();
     for index in range.iter() {
         match next.next_if(|l| l.index == index) {
@@ -213,8 +222,14 @@ pub(crate) fn pack(ticket: &Ticket, loaded: Vec<Loaded>) -> Packed {
                     weights.extend_from_slice(&w.data);
                 }
                 positions.extend(l.position);
+                scale.push(l.scale);
+                scalars.push(l.scalars);
             }
-            None => frames.push((Encoding::Raw, 0)),
+            None => {
+                frames.push((Encoding::Raw, 0));
+                scale.push(None);
+                scalars.push(Vec::new());
+            }
         }
     }
     let mut parts = vec![match pixels.len() {
@@ -235,5 +250,10 @@ pub(crate) fn pack(ticket: &Ticket, loaded: Vec<Loaded>) -> Packed {
             })
             .collect()
     });
-    (PixelsHead { frames, positions, weights: form, checksums: None }, parts)
+    let scale = scale.iter().any(Option::is_some).then(|| {
+        // A gap has none.
+        scale.iter().map(|factor| factor.unwrap_or(1.0)).collect()
+    });
+    let scalars = scalars.iter().any(|of| !of.is_empty()).then_some(scalars);
+    (PixelsHead { frames, positions, weights: form, scale, scalars, checksums: None }, parts)
 }

@@ -47,7 +47,8 @@ struct Producer<'a> {
     workers: Roster,
     /// Why the sink writes nothing at the moment.
     paused: Option<String>,
-    gaps: BTreeMap<u64, String>,
+    /// Why, and where, if that is known.
+    gaps: BTreeMap<u64, (String, Option<[f64; 2]>)>,
     /// Why the scan ends before its announced number of frames, if it does.
     aborted: Option<Aborted>,
     /// Where the file is to stay unfinished: how many frames came, and what is said in the end.
@@ -281,9 +282,8 @@ impl Producer<'_> {
         if self.paused.take().is_some() {
             tracing::info!("the sink writes again");
         }
-        let gaps: Vec<(u64, String)> = self.gaps.iter().map(|(i, why)| (*i, why.clone())).collect();
-        for (index, reason) in gaps {
-            self.tell_gap(Index(index), &reason);
+        for (index, (reason, position)) in self.gaps.clone() {
+            self.tell_gap(Index(index), &reason, position);
         }
         for worker in self.workers.unplanned() {
             self.plan(worker);
@@ -394,8 +394,8 @@ impl Producer<'_> {
             return Err(failure.clone());
         }
         tracing::warn!(%index, "frame becomes a gap: {failure}");
-        self.gaps.insert(index.0, failure.text.clone());
-        self.tell_gap(index, &failure.text);
+        self.gaps.insert(index.0, (failure.text.clone(), None));
+        self.tell_gap(index, &failure.text, None);
         let count = self.gaps.len() as u64;
         let all = self.scan.num_frames.is_some_and(|n| count >= n);
         let tried = matches!(self.phase, Phase::Measuring(ref m) if !m.is_empty());
@@ -408,9 +408,10 @@ impl Producer<'_> {
         Ok(())
     }
 
-    fn tell_gap(&mut self, index: Index, reason: &str) {
+    fn tell_gap(&mut self, index: Index, reason: &str, position: Option<[f64; 2]>) {
         if let (Phase::Running, Some(sink)) = (&self.phase, self.sink) {
-            let positions = self.scan.positions_of(index.0..index.0 + 1);
+            let nominal = self.scan.positions_of(index.0..index.0 + 1);
+            let positions = position.map(|yx| vec![yx]).or(nominal);
             let range = IndexRange { first: index, count: 1 };
             self.send(sink, Body::Gap { range, reason: reason.to_owned(), positions });
         }

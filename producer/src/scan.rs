@@ -19,7 +19,7 @@ use ptystream_common::form::{default_batch, prepared_form};
 use ptystream_common::frame::{Array, FrameForm};
 use ptystream_common::geometry::{Center, Geometry, needs_auto_center};
 use ptystream_common::message::{
-    Announce, ArrayHead, Body, Message, PreparePlan, PreparedForm, Stamp, WeightsFrom,
+    Announce, ArrayHead, Body, Message, PreparePlan, PreparedForm, SIGNALS, Stamp, WeightsFrom,
 };
 use ptystream_common::params::{Compat, DataParams, Follow, LoadParallel, OnGap, PipelineParams};
 use ptystream_common::source::{Common, Recorded, Registry, Source, SourceSpec, WithFrames};
@@ -66,6 +66,8 @@ pub struct Scan {
     weight: Option<(Dtype, [usize; 2])>,
     /// Parameters on which the prepared bytes do not depend.
     without_effect: Vec<&'static str>,
+    /// Names of the numbers that come with frames.
+    scalars: Vec<String>,
 }
 
 impl Scan {
@@ -118,7 +120,7 @@ impl Scan {
             (None, false) => {
                 let first = first_frame(source.as_mut(), num_frames)?;
                 let weights = first.weights.map(|w| w.dtype);
-                WithFrames { position: first.position.is_some(), weights }
+                WithFrames { position: first.position.is_some(), weights, ..WithFrames::default() }
             }
             (None, true) => {
                 return Err(ProducerError::Config(format!(
@@ -156,7 +158,10 @@ impl Scan {
             let checksum = pipeline.checksums.then(|| checksum::sum(&a.data));
             arrays.push((ArrayHead { name, dtype: a.dtype, shape: a.shape, checksum }, a.data));
         };
-        let corrected = common.dark.is_some() || common.flat.is_some() || common.scale.is_some();
+        let corrected = common.dark.is_some()
+            || common.flat.is_some()
+            || common.scale.is_some()
+            || with_frames.scale;
         // Nobody but the producer sees the frames of a live source.
         let load_parallel = if live { LoadParallel::Producer } else { data.load_parallel };
         if live && data.load_parallel != LoadParallel::Producer && data.is_given("load_parallel") {
@@ -200,6 +205,8 @@ impl Scan {
             source: (workers_read || load_common).then_some(spec),
             load_common,
             workers_read,
+            scaled: with_frames.scale,
+            signals: live && pipeline.alignment,
         };
         let without_effect = own
             .iter()
@@ -235,6 +242,7 @@ impl Scan {
             live,
             weight: weight_form,
             without_effect,
+            scalars: with_frames.scalars,
         };
         scan.warnings.extend(source.warnings());
         scan.source = Some(source);
@@ -410,7 +418,14 @@ impl Scan {
             warnings,
             origins,
             config: self.config.clone(),
+            per_frame: self.per_frame(),
         })
+    }
+
+    /// Names the numbers that are stored of each frame.
+    fn per_frame(&self) -> Vec<String> {
+        let signals = SIGNALS.iter().filter(|_| self.plan.signals).map(|name| (*name).to_owned());
+        self.scalars.iter().cloned().chain(signals).collect()
     }
 
     /// Returns types and extents of what will be stored.

@@ -41,6 +41,8 @@ pub struct ClosedChunk {
     pub repeated_positions: Vec<u64>,
     /// Gaps and why.
     pub reasons: Vec<(IndexRange, String)>,
+    /// Numbers of each index, none for a gap; empty where the scan has none.
+    pub scalars: Vec<Vec<f64>>,
 }
 
 /// Counts of frames; see the invariants.
@@ -65,6 +67,7 @@ struct Open {
     got: IndexSet,
     positions: BTreeMap<u64, [f64; 2]>,
     max_valid: BTreeMap<u64, u32>,
+    scalars: BTreeMap<u64, Vec<f64>>,
     gaps: BTreeMap<u64, Option<[f64; 2]>>,
 }
 
@@ -151,6 +154,9 @@ impl Assembler {
             if let Some(max) = p.max_valid.as_ref().and_then(|all| all.get(row)) {
                 open.max_valid.insert(index.0, *max);
             }
+            if let Some(scalars) = p.scalars.as_ref().and_then(|all| all.get(row)) {
+                open.scalars.insert(index.0, scalars.clone());
+            }
             if let Some(invalid) = p.invalid.as_ref().and_then(|all| all.get(row)) {
                 self.counts.invalid_pixels += u64::from(*invalid);
             }
@@ -202,7 +208,11 @@ impl Assembler {
         {
             return None;
         }
-        let open = self.open.remove(&chunk)?;
+        let mut open = self.open.remove(&chunk)?;
+        let scalars = match open.scalars.is_empty() {
+            true => Vec::new(),
+            false => (start..end).map(|i| open.scalars.remove(&i).unwrap_or_default()).collect(),
+        };
         let best = open.max_valid.values().max().copied().unwrap_or(0);
         let clear_weights = open
             .max_valid
@@ -238,6 +248,7 @@ impl Assembler {
             gaps: open.gaps.into_keys().collect(),
             repeated_positions: if self.with_positions { repeated_positions } else { Vec::new() },
             reasons,
+            scalars,
         })
     }
 
@@ -309,6 +320,7 @@ mod tests {
             positions: Some(yx),
             max_valid: None,
             invalid: None,
+            scalars: None,
             checksums: None,
             load_us: 0,
             prepare_us: 0,

@@ -13,6 +13,7 @@
 //! | [`writer`] | parts, the master, the fold |
 //! | [`error`] | what can go wrong |
 
+mod alignment;
 pub mod assemble;
 pub mod credit;
 pub mod error;

@@ -1,5 +1,6 @@
 //! What the sink counts, and what it says of a finished scan.
 
+use crate::alignment::Judge;
 use crate::assemble::Counts;
 use crate::run::Sink;
 use crate::threads::DiskTimes;
@@ -28,6 +29,8 @@ pub(crate) struct Tally {
     pub(crate) bytes: u64,
     pub(crate) begun: Option<Instant>,
     pub(crate) times: DiskTimes,
+    /// Whether frames and positions belong together.
+    pub(crate) judge: Judge,
 }
 
 impl Tally {
@@ -98,6 +101,7 @@ impl Sink {
             aborted: report.aborted,
             // The file's own list knows those of earlier runs too.
             gaps: report.gaps,
+            alignment: report.alignment,
             invalid_pixels: counts.invalid_pixels,
             bytes: tally.bytes,
             workers: by_worker.into_values().collect(),

@@ -448,7 +448,9 @@ impl Sink {
         // What is counted until now goes into the file; times of the disk are known afterwards.
         let counts = scan.counts();
         let said = SinkReport::default();
-        let report = self.sum_up(&scan.announce, scan.stamp, num_frames, &scan.tally, counts, said);
+        let mut report =
+            self.sum_up(&scan.announce, scan.stamp, num_frames, &scan.tally, counts, said);
+        report.alignment = scan.tally.judge.verdict();
         scan.disk.finish(Finish {
             num_frames,
             aborted: scan.aborted.clone(),

@@ -72,6 +72,7 @@ impl Scan {
     pub(crate) fn close_waiting(&mut self) {
         self.lacks_weights = false;
         for chunk in self.assembler.close_all() {
+            self.tally.judge.add(&self.announce.per_frame, &chunk);
             self.disk.close(chunk);
         }
     }
@@ -89,6 +90,7 @@ impl Scan {
             return;
         }
         if let Some(chunk) = self.assembler.close_chunk_of(index) {
+            self.tally.judge.add(&self.announce.per_frame, &chunk);
             self.disk.close(chunk);
         }
     }
@@ -133,6 +135,7 @@ mod tests {
             warnings: vec![],
             origins: vec![],
             config: String::new(),
+            per_frame: vec![],
         };
         Scan {
             announce,
@@ -165,6 +168,7 @@ mod tests {
                 positions: None,
                 max_valid: None,
                 invalid: None,
+                scalars: None,
                 checksums: None,
                 load_us: 0,
                 prepare_us: 0,

@@ -190,6 +190,7 @@ fn write(
                     clear_weights: chunk.clear_weights,
                     gaps: chunk.gaps,
                     reasons: chunk.reasons,
+                    per_frame: writer.per_frame(&chunk.scalars),
                 };
                 writer.close_chunk(chunk.chunk, &close).map(|part| {
                     tell(events, DiskEvent::Closed(part.bytes()));

@@ -96,6 +96,7 @@ fn rewrite(golden: &PtydFile, to: &Path, save: Save) -> Option<()> {
         warnings: vec![],
         origins: vec![],
         config: String::new(),
+        per_frame: vec![],
     };
     let Open::Ready(mut writer, mut publisher) = Writer::open(&announce).unwrap() else {
         panic!("nothing was there before");

@@ -128,6 +128,8 @@ impl Source for Golden {
                 },
                 position: positions.chunks_exact(2).nth(k).map(|p| [p[0], p[1]]),
                 weights: self.weights.as_ref().map(|w| w[k].clone()),
+                scale: None,
+                scalars: Vec::new(),
             })
         };
         indices.iter().map(load).collect()

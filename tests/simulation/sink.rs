@@ -226,6 +226,7 @@ fn prepared(range: IndexRange) -> Prepared {
         positions: None,
         max_valid: None,
         invalid: None,
+        scalars: None,
         checksums: None,
         load_us: 0,
         prepare_us: 0,

@@ -54,6 +54,8 @@ fn loaded(pixels: &[u16]) -> Loaded {
         },
         position: None,
         weights: None,
+        scale: None,
+        scalars: Vec::new(),
     }
 }
 
@@ -93,6 +95,8 @@ fn preparer(job: &Job) -> Preparer {
         checksums: false,
         source: None,
         workers_read: false,
+        scaled: false,
+        signals: false,
         load_common: false,
     };
     let mask: Vec<u8> = (0..N * N).map(|i| u8::from(i % 97 != 0)).collect();

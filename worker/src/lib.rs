@@ -7,6 +7,7 @@
 //! | [`prepare`] | from raw frames to HDF5 chunks of data and weights |
 //! | [`plan`] | a plan checked against its arrays |
 //! | [`center`] | centres of mass for the automatic centre |
+//! | `signals` | what alignment is judged by |
 //! | [`error`] | what can be wrong with a frame or a plan |
 
 pub mod activity;
@@ -15,6 +16,7 @@ pub mod error;
 pub mod plan;
 pub mod prepare;
 pub mod run;
+mod signals;
 
 pub use error::PrepareError;
 pub use prepare::{PreparedBatch, Preparer};

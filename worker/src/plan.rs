@@ -144,6 +144,8 @@ pub(crate) struct ScanArrays {
     pub flat: Option<Array>,
     /// Multiplies each frame, one a scan point.
     pub scale: Option<Vec<f64>>,
+    /// Whether frames bring a factor of their own.
+    pub scaled: bool,
     /// The scan's 2-D weight.
     pub weight: Option<Array>,
     /// What joins weights that come with the frames.
@@ -161,7 +163,8 @@ impl ScanArrays {
         };
         let (dark, flat) = (of_frame("dark")?, of_frame("flat")?);
         let scale = arrays.get("scale").map(Array::to_f64);
-        match (plan.corrected, dark.is_some() || flat.is_some() || scale.is_some()) {
+        let corrects = dark.is_some() || flat.is_some() || scale.is_some() || plan.scaled;
+        match (plan.corrected, corrects) {
             (true, false) => return Err(PrepareError::ArrayMissing("dark or flat")),
             (false, true) => return Err(PrepareError::ArrayUnexpected),
             _ => {}
@@ -181,7 +184,7 @@ impl ScanArrays {
             _ => None,
         };
         let mask = of_frame("mask")?;
-        Ok(Self { dark, flat, scale, weight, mask })
+        Ok(Self { dark, flat, scale, scaled: plan.scaled, weight, mask })
     }
 }
 

@@ -111,6 +111,8 @@ fn frames_of(data: &[Array], weights: Option<&[Array]>) -> Vec<Loaded> {
         },
         position: None,
         weights: weights.map(|w| w[k].clone()),
+        scale: None,
+        scalars: Vec::new(),
     };
     data.iter().enumerate().map(frame).collect()
 }
@@ -253,6 +255,8 @@ fn run(root: &Path, case: &Json, compat: Compat) -> Result<Outcome, String> {
         checksums: false,
         source: None,
         workers_read: false,
+        scaled: false,
+        signals: false,
         load_common: false,
     };
     let text = |e: &dyn std::error::Error| e.to_string();

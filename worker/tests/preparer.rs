@@ -40,6 +40,8 @@ fn frame(index: u64, array: &Array) -> Loaded {
         },
         position: None,
         weights: None,
+        scale: None,
+        scalars: Vec::new(),
     }
 }
 
@@ -65,6 +67,8 @@ fn plan(array: &Array, rebin: usize, orientation: u8) -> PreparePlan {
         checksums: false,
         source: None,
         workers_read: false,
+        scaled: false,
+        signals: false,
         load_common: false,
     }
 }

@@ -186,6 +186,10 @@ pub const PIPELINE: &[ParamDecl] = &[
         .doc("`ptystream inspect --checksums` verifies them in the finished file.")
         .level(2)
         .bytes_unaffected(),
+    ParamDecl::new("alignment", &[T::Bool], D::Bool(true), "Whether it is judged if frames and positions of a live scan belong together.")
+        .doc("By intensity and centre of mass of each frame, which workers find out in passing and the file keeps (/ptystream/per_frame). The report says `aligned`, `shifted by`, `slips at` or `cannot tell`.")
+        .level(1)
+        .bytes_unaffected(),
     ParamDecl::new("on_first_chunk", &[T::Str, T::None], D::None, "Command to be run once the first chunk can be read.")
         .doc(
             "By `sh -c`, where the producer or `run` is, with PTYSTREAM_FILE, PTYSTREAM_STATUS and \

@@ -266,6 +266,8 @@ pub struct PipelineParams {
     pub give_up_secs: f64,
     /// Whether frames carry checksums.
     pub checksums: bool,
+    /// Whether it is judged if frames and positions of a live scan belong together.
+    pub alignment: bool,
     /// Command to be run once the first chunk can be read.
     pub on_first_chunk: Option<String>,
     /// Command to be run when the scan has ended.

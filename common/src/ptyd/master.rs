@@ -8,6 +8,7 @@ use crate::message::PreparedForm;
 use crate::ptyd::PtydError;
 use crate::ptyd::encode::{doubled, set_type, stamp_root, write_map};
 use crate::ptyd::part::{Closing, write_scan_points};
+use crate::ptyd::per_frame::PerFrame;
 use crate::ptyd::record::Record;
 use crate::ptyd::sums::{self, Sums};
 use crate::value::Value;
@@ -25,10 +26,18 @@ pub struct Content<'a> {
     pub record: &'a Record,
     /// Checksums of all chunks, where the file is finished and has any.
     pub sums: Option<&'a Sums>,
+    /// Numbers of all frames, where the file is finished and has any.
+    pub per_frame: Option<&'a PerFrame>,
 }
 
 fn begin_of(path: &Path, content: &Content<'_>) -> Result<(File, Group), PtydError> {
-    begin(path, content.meta, content.info, Some(content.record))
+    let (file, chunks) = begin(path, content.meta, content.info, Some(content.record))?;
+    content.per_frame.map_or(Ok(()), |all| all.write(&file)).map_err(PtydError::hdf5(
+        path,
+        "write",
+        "ptystream/per_frame",
+    ))?;
+    Ok((file, chunks))
 }
 
 fn write_sums(path: &Path, file: &File, sums: Option<&Sums>) -> Result<(), PtydError> {

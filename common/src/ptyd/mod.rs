@@ -14,6 +14,7 @@
 //! | [`record`] | the group `/ptystream` |
 //! | [`part`] | one chunk in a file of its own, being written or being verified |
 //! | [`master`] | the file with the scan's name: links to parts, or everything folded |
+//! | [`per_frame`] | numbers of each frame |
 //! | [`sums`] | checksums of what is stored |
 //! | [`read`] | a file as a reader sees it |
 
@@ -21,6 +22,7 @@ pub mod encode;
 mod error;
 pub mod master;
 pub mod part;
+pub mod per_frame;
 pub mod read;
 pub mod record;
 pub mod sums;

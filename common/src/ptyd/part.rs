@@ -11,6 +11,7 @@ use crate::index::IndexRange;
 use crate::message::PreparedForm;
 use crate::ptyd::PtydError;
 use crate::ptyd::encode::{bytes_of, set_type, stamp_root};
+use crate::ptyd::per_frame::PerFrame;
 use crate::ptyd::record::{ChunkSpan, Identity, PartHead};
 use crate::ptyd::sums::{self, Sums};
 use hdf5::{Dataset, File, Group};
@@ -30,6 +31,8 @@ pub struct Closing {
     pub gaps: Vec<u64>,
     /// Gaps of the chunk, filled or not, and why.
     pub reasons: Vec<(IndexRange, String)>,
+    /// Numbers of each row, where there are any.
+    pub per_frame: Option<PerFrame>,
 }
 
 /// A part that is being written; owned by one thread.
@@ -242,6 +245,7 @@ impl PartWriter {
             span: ChunkSpan { first: self.first, count: covered(self.first, closing), rows },
             gaps: closing.reasons.clone(),
             checksums: self.sums.take(),
+            per_frame: closing.per_frame.clone(),
         };
         stamp_root(&self.file)
             .and_then(|()| head.write(&self.file))
@@ -456,6 +460,7 @@ mod tests {
             clear_weights: clear.to_vec(),
             gaps: gaps.to_vec(),
             reasons: gaps.iter().map(|&i| (IndexRange::new(i, 1), "lost".to_owned())).collect(),
+            per_frame: None,
         }
     }
 

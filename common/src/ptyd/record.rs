@@ -11,6 +11,7 @@
 //! | `report` | text, JSON | what the sink said at the end |
 //! | `config` | text, TOML | what was given to prepare it: `ptystream run --from` goes by it |
 //! | `checksums/data`, `checksums/weights` | uint32 | see [`crate::ptyd::sums`]; only in finished files, and only with `pipeline.checksums` |
+//! | `per_frame/<name>` | float64 | see [`crate::ptyd::per_frame`]; only in finished files |
 //!
 //! A part has no groups, since readers take every member of a chunk for a dataset: there the
 //! same stands in attributes of the root ([`PartHead`]).
@@ -18,6 +19,7 @@
 use crate::dtype::Dtype;
 use crate::h5::{raw, write};
 use crate::index::IndexRange;
+use crate::ptyd::per_frame::PerFrame;
 use crate::ptyd::sums::Sums;
 use hdf5::{Group, Result};
 use serde::{Deserialize, Serialize};
@@ -112,6 +114,9 @@ pub struct PartHead {
     /// Sums of its storage chunks; `None` without `pipeline.checksums`.
     #[serde(default)]
     pub checksums: Option<Sums>,
+    /// Numbers of its frames, where there are any.
+    #[serde(default)]
+    pub per_frame: Option<PerFrame>,
 }
 
 fn integers(group: &Group, name: &str, items: impl Iterator<Item = u64>) -> Result<()> {
@@ -278,6 +283,7 @@ mod tests {
             span: ChunkSpan { first: 80, count: 40, rows: 40 },
             gaps: vec![],
             checksums: Some(Sums { data: vec![u32::MAX, 0, 1 << 30], weights: vec![3; 3] }),
+            per_frame: None,
         };
         head.write(&file).unwrap();
         assert_eq!(PartHead::read(&file), Some(head));

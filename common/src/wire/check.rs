@@ -49,6 +49,7 @@ fn body(body: &Body, parts: &[Bytes]) -> Result<(), String> {
             one_each(&p.range, "positions", p.positions.as_ref().map(Vec::len))?;
             one_each(&p.range, "max_valid", p.max_valid.as_ref().map(Vec::len))?;
             one_each(&p.range, "invalid", p.invalid.as_ref().map(Vec::len))?;
+            one_each(&p.range, "scalars", p.scalars.as_ref().map(Vec::len))?;
             match parts.len() {
                 1 | 2 => one_a_part(p.checksums.as_deref(), parts),
                 n => Err(format!("{n} payload parts, expected 1 or 2")),
@@ -95,6 +96,8 @@ fn ticket(t: &Ticket, parts: &[Bytes]) -> Result<(), String> {
     let Some(pixels) = &t.pixels else { return no_parts(parts) };
     one_each(&t.range, "pixels.frames", Some(pixels.frames.len()))?;
     one_each(&t.range, "pixels.positions", pixels.positions.as_ref().map(Vec::len))?;
+    one_each(&t.range, "pixels.scale", pixels.scale.as_ref().map(Vec::len))?;
+    one_each(&t.range, "pixels.scalars", pixels.scalars.as_ref().map(Vec::len))?;
     number_of_parts(parts, 1 + usize::from(pixels.weights.is_some()))?;
     let bytes: u64 = pixels.frames.iter().map(|&(_, bytes)| u64::from(bytes)).sum();
     part_length(parts, 0, bytes, "frames")?;

@@ -82,6 +82,7 @@ fn prepared(first: u64, payload: Bytes) -> Message {
         positions: Some(vec![[0.5, -0.25]]),
         max_valid: None,
         invalid: None,
+        scalars: None,
         checksums: None,
         load_us: 1,
         prepare_us: 2,

@@ -75,6 +75,8 @@ fn plan() -> Body {
         source: None,
         load_common: false,
         workers_read: false,
+        scaled: false,
+        signals: false,
         corrected: false,
     };
     Body::Plan { plan: Box::new(plan), arrays: vec![], answers: 0 }
@@ -91,6 +93,8 @@ fn ticket(first: u64, count: u32, task: Task) -> (Body, Bytes) {
             frames: vec![(Encoding::Raw, 12); count as usize],
             positions: None,
             weights: None,
+            scale: None,
+            scalars: None,
             checksums: None,
         }),
     };

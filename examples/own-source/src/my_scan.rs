@@ -92,7 +92,7 @@ impl Source for MyNumpyScan {
                 let Array { dtype, shape, data } = self.read(index)?;
                 let form = FrameForm { dtype, shape: [shape[0], shape[1]] };
                 let frame = RawFrame { form, encoding: Encoding::Raw, payload: data };
-                Ok(Loaded { index, frame, position: None, weights: None })
+                Ok(Loaded::plain(index, frame))
             })
             .collect()
     }

@@ -47,7 +47,7 @@ impl Source for Detector {
             script.taken.push(index.0);
             let payload = vec![index.0 as u8; BYTES as usize].into();
             let frame = RawFrame { form: FORM, encoding: Encoding::Raw, payload };
-            Ok(Loaded { index, frame, position: None, weights: None })
+            Ok(Loaded::plain(index, frame))
         };
         indices.iter().map(load).collect()
     }
@@ -81,7 +81,14 @@ fn live(
         ..PipelineParams::default()
     };
     let retention = Retention::open(&frames, &pipeline).unwrap();
-    Live::new(Box::new(Detector(Arc::clone(script))), Common::default(), retention, Some(20), true)
+    Live::new(
+        Box::new(Detector(Arc::clone(script))),
+        Common::default(),
+        retention,
+        Some(20),
+        true,
+        Watch::default(),
+    )
 }
 
 fn script(come: u64, gone: u64) -> Arc<Mutex<Script>> {

@@ -62,6 +62,8 @@ pub enum Loss {
     Damaged(String),
     /// The source could not read it.
     Unreadable(String),
+    /// The user wants it to be left out: why.
+    Filtered(String),
 }
 
 impl Loss {
@@ -74,7 +76,7 @@ impl Loss {
                 "passed before it was read: the source is faster than the producer".into()
             }
             Self::NoRoom => "no room: memory and spool are full".into(),
-            Self::Damaged(text) | Self::Unreadable(text) => text.clone(),
+            Self::Damaged(text) | Self::Unreadable(text) | Self::Filtered(text) => text.clone(),
         }
     }
 }

@@ -17,16 +17,19 @@
 //! | | 12 | type of the pixels: its place in [`Dtype::ALL`] |
 //! | | 13..21 | rows, columns |
 //! | | 21 | number of filters; 0: the pixels are not encoded |
-//! | | 22..38 | each filter: its code (1 deflate, 2 shuffle, 3 fletcher32, 4 bslz4, 5 lz4), its parameter |
+//! | | 22..38 | each filter: its code (1 deflate, 2 shuffle, 3 fletcher32, 4 bslz4, 5 lz4, 6 blosc), its parameter |
 //! | | 38 | 1 where a position follows, else 0 |
 //! | | 39..55 | position y, x, in metres |
 //! | | 55 | 1 + type of the weights; 0: the frame has none of its own |
 //! | | 56..64 | rows, columns of the weights |
 //! | | 64..72 | bytes of the pixels |
 //! | | 72..80 | bytes of the weights |
-//! | | 80..88 | low half of XXH3 (128 bit) of pixels and weights |
-//! | | 88..96 | low half of XXH3 (128 bit) of bytes 0..88 |
-//! | body | 96.. | pixels, then weights |
+//! | | 80 | 1 where a factor follows, else 0 |
+//! | | 81..89 | what the frame is multiplied by |
+//! | | 89..91 | number of scalars |
+//! | | 91..99 | low half of XXH3 (128 bit) of the body |
+//! | | 99..107 | low half of XXH3 (128 bit) of bytes 0..99 |
+//! | body | 107.. | pixels, then weights, then scalars, `float64` |
 //!
 //! The header's own checksum makes its lengths trustworthy: a damaged body costs one frame, a
 //! damaged header the rest of its segment. A record that the end of the file cuts off is torn: its
@@ -40,11 +43,11 @@ use ptystream_common::frame::{Array, FrameForm, Loaded, RawFrame};
 use ptystream_common::index::Index;
 
 /// Version of the spool's format.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Bytes of a segment's header.
 pub const SEGMENT_HEADER: usize = 52;
 /// Bytes of a record's header.
-pub const RECORD_HEADER: usize = 96;
+pub const RECORD_HEADER: usize = 107;
 
 const MAGIC: &[u8; 8] = b"PTYSPOOL";
 const FRAME: &[u8; 4] = b"FRAM";
@@ -70,6 +73,9 @@ pub enum RecordError {
     /// The frame has more filters than a record can name.
     #[error("{0} filters; at most {MOST_FILTERS} can be kept in a spool")]
     Filters(usize),
+    /// The frame has more scalars than a record can count.
+    #[error("{0} scalars; at most 65535 can be kept in a spool")]
+    Scalars(usize),
 }
 
 /// What a record's header says.
@@ -83,13 +89,16 @@ pub struct Head {
     weights: Option<(Dtype, [usize; 2])>,
     pixel_bytes: usize,
     weight_bytes: usize,
+    scale: Option<f64>,
+    scalars: usize,
     body_sum: u64,
 }
 
 impl Head {
-    /// Returns the bytes of pixels and weights.
+    /// Returns the bytes of pixels, weights and scalars.
     pub fn body_bytes(&self) -> u64 {
-        (self.pixel_bytes as u64).saturating_add(self.weight_bytes as u64)
+        let scalars = 8 * self.scalars as u64;
+        (self.pixel_bytes as u64).saturating_add(self.weight_bytes as u64).saturating_add(scalars)
     }
 }
 
@@ -169,7 +178,7 @@ fn place_of(dtype: Dtype) -> u8 {
 /// Returns the bytes of a frame's record.
 pub fn record_bytes(loaded: &Loaded) -> u64 {
     let weights = loaded.weights.as_ref().map_or(0, |w| w.data.len());
-    (RECORD_HEADER + loaded.frame.payload.len() + weights) as u64
+    (RECORD_HEADER + loaded.frame.payload.len() + weights + 8 * loaded.scalars.len()) as u64
 }
 
 /// Makes the record of a frame.
@@ -177,7 +186,7 @@ pub fn record_bytes(loaded: &Loaded) -> u64 {
 /// # Errors
 /// [`RecordError::Filters`] if it has too many.
 pub fn encode(loaded: &Loaded) -> Result<Vec<u8>, RecordError> {
-    let Loaded { index, frame, position, weights } = loaded;
+    let Loaded { index, frame, position, weights, scale, scalars } = loaded;
     let filters: &[Filter] = match &frame.encoding {
         Encoding::Raw => &[],
         Encoding::Filters(all) if all.len() > MOST_FILTERS => {
@@ -212,13 +221,20 @@ pub fn encode(loaded: &Loaded) -> Result<Vec<u8>, RecordError> {
     let weights: &[u8] = weights.as_ref().map_or(&[], |w| &w.data);
     out.extend_from_slice(&(frame.payload.len() as u64).to_le_bytes());
     out.extend_from_slice(&(weights.len() as u64).to_le_bytes());
+    out.push(u8::from(scale.is_some()));
+    out.extend_from_slice(&scale.unwrap_or_default().to_le_bytes());
+    let count = u16::try_from(scalars.len()).map_err(|_| RecordError::Scalars(scalars.len()))?;
+    out.extend_from_slice(&count.to_le_bytes());
     out.resize(RECORD_HEADER, 0);
     out.extend_from_slice(&frame.payload);
     out.extend_from_slice(weights);
+    for scalar in scalars {
+        out.extend_from_slice(&scalar.to_le_bytes());
+    }
     let body = sum(&out[RECORD_HEADER..]);
-    out[80..88].copy_from_slice(&body.to_le_bytes());
-    let head = sum(&out[..88]);
-    out[88..96].copy_from_slice(&head.to_le_bytes());
+    out[91..99].copy_from_slice(&body.to_le_bytes());
+    let head = sum(&out[..99]);
+    out[99..107].copy_from_slice(&head.to_le_bytes());
     Ok(out)
 }
 
@@ -230,7 +246,7 @@ pub fn head(bytes: &[u8]) -> Result<Head, RecordError> {
     if bytes.len() < RECORD_HEADER {
         return Err(RecordError::Torn);
     }
-    if bytes[..4] != *FRAME || sum(&bytes[..88]) != u64_at(bytes, 88) {
+    if bytes[..4] != *FRAME || sum(&bytes[..99]) != u64_at(bytes, 99) {
         return Err(RecordError::Header);
     }
     let dtype = |at: u8| Dtype::ALL.get(usize::from(at)).copied().ok_or(RecordError::Header);
@@ -251,7 +267,9 @@ pub fn head(bytes: &[u8]) -> Result<Head, RecordError> {
         },
         pixel_bytes: u64_at(bytes, 64) as usize,
         weight_bytes: u64_at(bytes, 72) as usize,
-        body_sum: u64_at(bytes, 80),
+        scale: (bytes[80] == 1).then(|| real(81)),
+        scalars: usize::from(u16::from_le_bytes([bytes[89], bytes[90]])),
+        body_sum: u64_at(bytes, 91),
     })
 }
 
@@ -263,16 +281,19 @@ pub fn frame(head: Head, body: Bytes) -> Result<Loaded, RecordError> {
     if body.len() as u64 != head.body_bytes() || sum(&body) != head.body_sum {
         return Err(RecordError::Body);
     }
+    let end = head.pixel_bytes + head.weight_bytes;
     let weights = match head.weights {
         None => None,
         Some((dtype, shape)) => Some(
-            Array::from_bytes(dtype, &shape, body.slice(head.pixel_bytes..))
+            Array::from_bytes(dtype, &shape, body.slice(head.pixel_bytes..end))
                 .ok_or(RecordError::Body)?,
         ),
     };
+    let scalars = (0..head.scalars).map(|k| f64::from_bits(u64_at(&body, end + 8 * k))).collect();
     let payload = body.slice(..head.pixel_bytes);
-    let frame = RawFrame { form: head.form, encoding: head.encoding, payload };
-    Ok(Loaded { index: head.index, frame, position: head.position, weights })
+    let frame = RawFrame { form: head.form, encoding: head.encoding.clone(), payload };
+    let Head { index, position, scale, .. } = head;
+    Ok(Loaded { index, frame, position, weights, scale, scalars })
 }
 
 #[cfg(test)]
@@ -292,6 +313,8 @@ pub(super) mod tests {
             },
             position: Some([1e-6, -2.5]),
             weights: Some(weights),
+            scale: Some(0.75),
+            scalars: vec![1.5, -2.0],
         }
     }
 
@@ -307,6 +330,8 @@ pub(super) mod tests {
         let mut plain = full(7);
         plain.weights = None;
         plain.position = None;
+        plain.scale = None;
+        plain.scalars.clear();
         plain.frame.encoding = Encoding::Raw;
         for loaded in [full(3), plain] {
             let bytes = encode(&loaded).unwrap();

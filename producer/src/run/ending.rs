@@ -4,10 +4,11 @@
 use super::Producer;
 use crate::peers::wait_for_goodbyes;
 use crate::phase::Phase;
+use crate::read::Lost;
 use ptystream_common::error::{Failure, Kind};
-use ptystream_common::index::{Index, IndexRange, IndexSet};
+use ptystream_common::index::{IndexRange, IndexSet};
 use ptystream_common::link::PeerId;
-use ptystream_common::message::{Aborted, Body, SinkReport, Stamp};
+use ptystream_common::message::{Aborted, Body, SinkReport, Stamp, is_wanted};
 use ptystream_common::params::{OnAbort, OnGap};
 use ptystream_common::report::{ProducerPart, ScanReport, time_text};
 use std::collections::BTreeMap;
@@ -112,7 +113,7 @@ impl Producer<'_> {
             let end = (first / chunk + 1).saturating_mul(chunk).min(to);
             let range = IndexRange::new(first, (end - first) as u32);
             let (actions, _) = self.dispatcher.declare_gap(range);
-            self.gaps.extend(range.iter().map(|i| (i.0, reason.to_owned())));
+            self.gaps.extend(range.iter().map(|i| (i.0, (reason.to_owned(), None))));
             if let (Phase::Running, Some(sink)) = (&self.phase, self.sink) {
                 let positions = self.scan.positions_of(first..end);
                 self.send(sink, Body::Gap { range, reason: reason.to_owned(), positions });
@@ -144,16 +145,20 @@ impl Producer<'_> {
 
     /// Declares frames as gaps that a live source has let go: nobody can be blamed for them, so
     /// they end the scan only where nothing else is left.
-    pub(super) fn on_lost(&mut self, frames: Vec<(Index, String)>) -> Result<(), Failure> {
-        for (index, reason) in frames {
-            if self.pipeline.on_gap == OnGap::Fail {
+    pub(super) fn on_lost(&mut self, frames: Vec<Lost>) -> Result<(), Failure> {
+        for (index, reason, position) in frames {
+            let wanted = is_wanted(&reason);
+            if self.pipeline.on_gap == OnGap::Fail && !wanted {
                 return Err(Failure::new(Kind::Input, format!("frame {index}: {reason}")));
             }
             let (actions, new) = self.dispatcher.declare_gap(IndexRange { first: index, count: 1 });
             if !new.is_empty() {
-                tracing::warn!(%index, "frame becomes a gap: {reason}");
-                self.gaps.insert(index.0, reason.clone());
-                self.tell_gap(index, &reason);
+                match wanted {
+                    true => tracing::debug!(%index, "{reason}"),
+                    false => tracing::warn!(%index, "frame becomes a gap: {reason}"),
+                }
+                self.gaps.insert(index.0, (reason.clone(), position));
+                self.tell_gap(index, &reason, position);
             }
             let count = self.gaps.len() as u64;
             if self.scan.num_frames.is_some_and(|n| count >= n) {
@@ -218,6 +223,7 @@ impl Producer<'_> {
             origins: self.origins.clone(),
             started: time_text(self.started),
             elapsed_secs: self.start.elapsed().as_secs_f64(),
+            latency: self.reader.latency.report(),
         }
     }
 

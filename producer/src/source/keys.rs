@@ -6,13 +6,13 @@ use ptystream_common::value::Value;
 use std::path::PathBuf;
 
 /// Makes the error of one parameter.
-pub(super) fn wrong(key: &str, text: impl Into<String>) -> SourceError {
+pub(crate) fn wrong(key: &str, text: impl Into<String>) -> SourceError {
     SourceError::Param { key: key.into(), text: text.into() }
 }
 
 /// The parameters of one source.
 #[derive(Clone, Copy)]
-pub(super) struct Keys<'a>(pub &'a SourceSpec);
+pub(crate) struct Keys<'a>(pub &'a SourceSpec);
 
 impl<'a> Keys<'a> {
     fn some(self, key: &str) -> Option<&'a Value> {

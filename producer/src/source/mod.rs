@@ -13,7 +13,7 @@
 pub mod detector;
 pub mod hdf5;
 pub(crate) mod image;
-mod keys;
+pub(crate) mod keys;
 pub mod moonflower;
 mod normalization;
 pub mod npy;

@@ -207,7 +207,7 @@ impl Source for NumpySource {
                 ));
             }
             let frame = RawFrame { form, encoding: Encoding::Raw, payload: array.data };
-            all.push(Loaded { index, frame, position: None, weights: None });
+            all.push(Loaded::plain(index, frame));
         }
         Ok(all)
     }

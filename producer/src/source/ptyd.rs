@@ -264,7 +264,7 @@ impl Source for PtydSource {
                     Some(weights) => Some(weights.decoded(index.0, index)?),
                     None => None,
                 };
-                Ok(Loaded { index, frame, position: None, weights })
+                Ok(Loaded { weights, ..Loaded::plain(index, frame) })
             })
             .collect()
     }
@@ -306,7 +306,7 @@ impl Source for PtydSource {
 
     fn with_frames(&mut self) -> Result<Option<WithFrames>, SourceError> {
         let weights = self.weights.as_ref().map(|w| w.form().dtype);
-        Ok(Some(WithFrames { position: false, weights }))
+        Ok(Some(WithFrames { weights, ..WithFrames::default() }))
     }
 
     fn warnings(&mut self) -> Vec<String> {

@@ -297,7 +297,7 @@ impl Source for Series {
                 return Err(SourceError::frame(index, text));
             }
             let frame = RawFrame { form, encoding: Encoding::Raw, payload: array.data };
-            loaded.push(Loaded { index, frame, position: None, weights: None });
+            loaded.push(Loaded::plain(index, frame));
         }
         Ok(loaded)
     }

@@ -35,6 +35,7 @@ use ptystream_common::message::{Announce, Stamp};
 use ptystream_common::params::{OnGap, Save};
 use ptystream_common::ptyd::PtydError;
 use ptystream_common::ptyd::part::PartWriter;
+use ptystream_common::ptyd::per_frame::PerFrame;
 use ptystream_common::ptyd::record::{Identity, PartHead};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -189,6 +190,13 @@ impl Writer {
         self.common = Some(blob);
     }
 
+    /// Names the numbers of a chunk's rows; `None` where there are none.
+    pub fn per_frame(&self, rows: &[Vec<f64>]) -> Option<PerFrame> {
+        let mut all = PerFrame::new(self.run.announce.per_frame.clone());
+        rows.iter().for_each(|row| all.push(row));
+        (!all.names.is_empty() && !rows.is_empty()).then_some(all)
+    }
+
     /// Tells whether the weights that all frames share are there, or not needed.
     pub fn has_weights(&self) -> bool {
         self.common.is_some() || !self.run.announce.form.common_weights
@@ -286,6 +294,16 @@ fn without_gaps(close: &ChunkClose) -> ChunkClose {
         clear_weights: close.clear_weights.clone(),
         gaps: Vec::new(),
         reasons: close.reasons.clone(),
+        per_frame: close.per_frame.as_ref().map(|all| PerFrame {
+            names: all.names.clone(),
+            rows: close
+                .indices
+                .iter()
+                .zip(&all.rows)
+                .filter(|(i, _)| kept(i))
+                .map(|(_, r)| r.clone())
+                .collect(),
+        }),
     }
 }
 

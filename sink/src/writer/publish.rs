@@ -8,6 +8,7 @@ use ptystream_common::index::{IndexRange, IndexSet};
 use ptystream_common::message::{Aborted, SinkReport};
 use ptystream_common::params::{OnGap, Save};
 use ptystream_common::ptyd::master::{self, Content};
+use ptystream_common::ptyd::per_frame::PerFrame;
 use ptystream_common::ptyd::record::{ChunkSpan, PartHead, Record, State};
 use ptystream_common::ptyd::sums::Sums;
 use ptystream_common::value::Value;
@@ -25,6 +26,8 @@ pub(super) struct Published {
     pub(super) epoch: u32,
     /// Checksums of each chunk; `None` where its part has none.
     pub(super) sums: Vec<Option<Arc<Sums>>>,
+    /// Numbers of each chunk's frames.
+    pub(super) per_frame: Vec<Option<Arc<PerFrame>>>,
 }
 
 impl Published {
@@ -34,6 +37,19 @@ impl Published {
         self.durable.insert(head.span.first, head.span.first + head.span.count);
         self.epoch = self.epoch.max(head.identity.epoch);
         self.sums.push(head.checksums.clone().map(Arc::new));
+        self.per_frame.push(head.per_frame.clone().map(Arc::new));
+    }
+
+    /// Returns the numbers of all frames in a row; `None` if no chunk has any.
+    fn all_per_frame(&self) -> Option<PerFrame> {
+        if self.per_frame.iter().all(Option::is_none) {
+            return None;
+        }
+        let mut all = PerFrame::default();
+        for (span, of) in self.spans.iter().zip(&self.per_frame) {
+            all.append(of.as_deref(), span.rows as usize);
+        }
+        Some(all)
     }
 
     /// Returns the checksums of all chunks in a row; `None` if no chunk has any. Where one has none,
@@ -73,6 +89,7 @@ struct Ending<'a> {
     gaps: &'a [(IndexRange, String)],
     report: &'a str,
     sums: Option<&'a Sums>,
+    per_frame: Option<&'a PerFrame>,
 }
 
 /// A file that is complete.
@@ -217,7 +234,13 @@ impl Publisher {
         let meta = with(&run.announce.meta, "num_frames", Some(num_frames));
         let scan = run.announce.positions_scan.clone().map(Value::Array);
         let info = with(&run.announce.info, "positions_scan", scan);
-        let content = Content { meta: &meta, info: &info, record: &record, sums: ending.sums };
+        let content = Content {
+            meta: &meta,
+            info: &info,
+            record: &record,
+            sums: ending.sums,
+            per_frame: ending.per_frame,
+        };
         let temp = disk::temporary(&run.dfile, what);
         operations::next("write", &temp)?;
         write(&temp, &content).map_err(|e| {
@@ -286,6 +309,8 @@ impl Publisher {
         ending.report = &json;
         let sums = self.published.all_sums(run.announce.form.batch);
         ending.sums = sums.as_ref();
+        let per_frame = self.published.all_per_frame();
+        ending.per_frame = per_frame.as_ref();
         let num_frames = Some(match run.announce.pipeline.on_gap {
             OnGap::Skip => self.published.spans.iter().map(|s| s.rows).sum(),
             OnGap::Fill | OnGap::Fail => end.num_frames,

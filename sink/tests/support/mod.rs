@@ -79,6 +79,7 @@ impl Scan {
             warnings: vec![],
             origins: vec![],
             config: String::new(),
+            per_frame: vec![],
         };
         Self { announce, data, weights, positions }
     }

@@ -55,7 +55,7 @@ impl Correction {
         let plane = |a: &ptystream_common::frame::Array| layout.cut(&a.to_f64());
         let dark = arrays.dark.as_ref().map(plane);
         let flat = arrays.flat.as_ref().map(plane);
-        if dark.is_none() && flat.is_none() && arrays.scale.is_none() {
+        if dark.is_none() && flat.is_none() && arrays.scale.is_none() && !arrays.scaled {
             return Self::None;
         }
         if compat {

@@ -26,6 +26,7 @@ pub(crate) mod weights;
 use crate::center::Measure;
 use crate::error::PrepareError;
 use crate::plan::{Layout, Recipe, ScanArrays, extent};
+use crate::signals::Signals;
 use buffer::{Buffer, Pool};
 use bytes::Bytes;
 use pixel::with_type;
@@ -39,7 +40,7 @@ use std::collections::BTreeMap;
 use weights::Weights;
 
 /// A prepared batch, as it is stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct PreparedBatch {
     /// One HDF5 chunk of `batch` frames; what no frame fills is zero.
     pub data: Bytes,
@@ -49,6 +50,8 @@ pub struct PreparedBatch {
     pub max_valid: Option<Vec<u32>>,
     /// Invalid raw pixels of each frame in the region of interest, where any value is invalid.
     pub invalid: Option<Vec<u32>>,
+    /// What alignment is judged by, of each frame, where the plan wants it; NaN for a gap.
+    pub signals: Option<Vec<[f64; 3]>>,
 }
 
 /// Prepares frames of one scan; holds the scan's arrays and memory that is reused.
@@ -61,6 +64,7 @@ pub struct Preparer {
     arrays: ScanArrays,
     recipe: Option<Recipe>,
     measure: Option<Measure>,
+    signals: Signals,
     /// Weights of a frame where none come with it.
     weight: Array,
     decoded: Vec<u8>,
@@ -93,6 +97,7 @@ impl Preparer {
             arrays,
             recipe,
             measure: None,
+            signals: Signals::default(),
             weight,
             decoded: Vec::new(),
             bad: Vec::new(),
@@ -198,6 +203,7 @@ impl Preparer {
         }
         let mut max_valid = (own && layout.rebin > 1).then(|| vec![0; rows]);
         let mut invalid = recipe.invalid.any().then(|| vec![0; rows]);
+        let mut signals = self.plan.signals.then(|| vec![[f64::NAN; 3]; rows]);
 
         for frame in frames {
             let slot = (frame.index.0 - range.first.0) as usize;
@@ -217,6 +223,10 @@ impl Preparer {
                     .get(frame.index.0 as usize)
                     .ok_or(PrepareError::ArrayMissing("scale of each frame"))?,
             };
+            let scale = scale * frame.scale.unwrap_or(1.0);
+            if let Some(all) = &mut signals {
+                all[slot] = self.signals.of(&self.plan, recipe, &self.arrays, raw);
+            }
             data::prepare(recipe, dtype, raw, bad, scale, &mut self.data_scratch, &mut data, slot);
             if own {
                 let masked = own_weights(frame, &self.arrays);
@@ -238,6 +248,7 @@ impl Preparer {
             },
             max_valid,
             invalid,
+            signals,
         })
     }
 

@@ -6,8 +6,9 @@
 
 use ptystream_common::frame::{FrameForm, RawFrame};
 use ptystream_common::source::Exposure;
+use ptystream_common::value::Value;
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long after the end of a series frames may still come, over another socket.
 const SETTLE: Duration = Duration::from_secs(2);
@@ -35,11 +36,31 @@ pub struct Counts {
     pub unknown: u64,
 }
 
+/// A frame and what came with it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Shot {
+    /// The pixels.
+    pub frame: RawFrame,
+    /// When it was exposed.
+    pub exposure: Option<Exposure>,
+    /// What the user had the detector send with it.
+    pub metadata: Option<Value>,
+    /// When it came.
+    pub came: Option<Instant>,
+}
+
+impl Shot {
+    /// Makes a frame with nothing beside it.
+    pub fn plain(frame: RawFrame) -> Self {
+        Self { frame, exposure: None, metadata: None, came: None }
+    }
+}
+
 /// What is there of an index.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Arrival {
     /// The frame.
-    Frame(RawFrame, Option<Exposure>),
+    Frame(Shot),
     /// It came, and cannot be read: why.
     Damaged(String),
     /// It will not come.
@@ -103,7 +124,7 @@ impl Arrivals {
             return;
         }
         match &arrival {
-            Arrival::Frame(frame, _) => {
+            Arrival::Frame(Shot { frame, .. }) => {
                 self.counts.frames += 1;
                 self.bytes += frame.payload.len().max(LEAST);
             }
@@ -130,7 +151,7 @@ impl Arrivals {
     /// Returns the form of the first frame that waits.
     pub fn first_form(&self) -> Option<FrameForm> {
         self.waiting.values().find_map(|arrival| match arrival {
-            Arrival::Frame(frame, _) => Some(frame.form),
+            Arrival::Frame(shot) => Some(shot.frame.form),
             _ => None,
         })
     }
@@ -157,11 +178,19 @@ impl Arrivals {
         at
     }
 
+    /// Returns a frame that waits.
+    pub fn peek(&self, index: u64) -> Option<&Shot> {
+        match self.waiting.get(&index)? {
+            Arrival::Frame(shot) => Some(shot),
+            _ => None,
+        }
+    }
+
     /// Takes an index; `None` if it is not there, or has been taken.
     pub fn take(&mut self, index: u64) -> Option<Arrival> {
         let arrival = self.waiting.remove(&index)?;
         match &arrival {
-            Arrival::Frame(frame, _) => self.bytes -= frame.payload.len().max(LEAST),
+            Arrival::Frame(Shot { frame, .. }) => self.bytes -= frame.payload.len().max(LEAST),
             Arrival::Damaged(_) => self.bytes -= LEAST,
             Arrival::Lost => {
                 self.given_up.insert(index);
@@ -182,7 +211,7 @@ mod tests {
     fn frame(bytes: usize) -> Arrival {
         let form = FrameForm { dtype: Dtype::U8, shape: [1, bytes] };
         let payload = vec![7; bytes].into();
-        Arrival::Frame(RawFrame { form, encoding: Encoding::Raw, payload }, None)
+        Arrival::Frame(Shot::plain(RawFrame { form, encoding: Encoding::Raw, payload }))
     }
 
     const T: fn(u64) -> Duration = Duration::from_secs;

@@ -21,6 +21,7 @@ pub mod stream2;
 
 use super::keys::{Keys, wrong};
 use super::position_file;
+use crate::positions;
 use arrivals::{Arrival, Arrivals};
 use header::{Event, Header};
 use ptystream_common::dtype::Dtype;
@@ -39,8 +40,8 @@ use std::time::{Duration, Instant};
 use stream2::Stream2;
 
 const TICK: Duration = Duration::from_millis(2);
-/// So many frames that were taken last have their exposures still.
-const EXPOSURES: usize = 64;
+/// Of so many frames that were taken last it is known when they came.
+const TAKEN: usize = 64;
 /// Messages that are read at one call.
 const BURST: usize = 256;
 
@@ -92,10 +93,12 @@ const MEMORY: ParamDecl = ParamDecl::new(
 .level(2)
 .bytes_unaffected();
 
-const SHARED: [ParamDecl; 12] =
-    joined::<5, 7, 12>([ADDRESS, WAIT, MASK, FLATFIELD, MEMORY], position_file::PARAMS);
+const SHARED: [ParamDecl; 34] = joined::<12, 22, 34>(
+    joined::<5, 7, 12>([ADDRESS, WAIT, MASK, FLATFIELD, MEMORY], position_file::PARAMS),
+    positions::PARAMS,
+);
 static SIMPLON: &[ParamDecl] = &SHARED;
-static STREAM2: &[ParamDecl] = &joined::<1, 12, 13>([CHANNEL], SHARED);
+static STREAM2: &[ParamDecl] = &joined::<1, 34, 35>([CHANNEL], SHARED);
 
 /// Returns the registry's entries of these sources.
 pub fn kinds() -> [SourceKind; 2] {
@@ -104,7 +107,9 @@ pub fn kinds() -> [SourceKind; 2] {
         aliases: &[],
         help,
         params,
-        open: Arc::new(move |spec| Ok(Box::new(Detector::open(spec, two)?))),
+        open: Arc::new(move |spec| {
+            positions::open(spec, || Ok(Box::new(Detector::open(spec, two)?)))
+        }),
     };
     let simplon = "reads the stream of a Dectris detector (SIMPLON, version 1) as it is taken";
     let stream2 = "reads the stream2 of a Dectris detector as it is taken";
@@ -146,8 +151,8 @@ struct Detector {
     header: Option<Header>,
     form: FrameForm,
     began: Instant,
-    /// Of the frames that were taken last.
-    exposures: VecDeque<(Index, Exposure)>,
+    /// When the frames that were taken last were exposed, and came.
+    taken: VecDeque<(Index, Option<Exposure>, Option<Instant>)>,
     said_full: bool,
     said_end: bool,
     unknown: Option<String>,
@@ -186,7 +191,7 @@ impl Detector {
             header: None,
             form: FrameForm { dtype: Dtype::U8, shape: [1, 1] },
             began: Instant::now(),
-            exposures: VecDeque::with_capacity(EXPOSURES),
+            taken: VecDeque::with_capacity(TAKEN),
             said_full: false,
             said_end: false,
             unknown: None,
@@ -269,7 +274,12 @@ impl Detector {
                 Some(own) if own.series == header.series => {}
                 Some(_) => counts.other_series += 1,
             },
-            Event::Image(index, arrival) => self.arrivals.put(index, arrival),
+            Event::Image(index, mut arrival) => {
+                if let Arrival::Frame(shot) = &mut arrival {
+                    shot.came = Some(Instant::now());
+                }
+                self.arrivals.put(index, arrival);
+            }
             Event::End => self.arrivals.end(now),
             Event::OtherSeries => counts.other_series += 1,
             Event::Unknown(why) => {
@@ -292,7 +302,11 @@ impl Detector {
 
 impl Source for Detector {
     fn load_positions(&mut self) -> Result<Option<Array>, SourceError> {
-        position_file::load(&self.spec)
+        let axes = positions::axes(Keys(&self.spec))?;
+        let Some(array) = position_file::load(&self.spec)? else { return Ok(None) };
+        let yx = array.to_f64();
+        let placed: Vec<f64> = yx.chunks_exact(2).flat_map(|p| axes.place([p[0], p[1]])).collect();
+        Ok(Some(Array::from_items(&array.shape, &placed)))
     }
 
     fn load_weight(&mut self) -> Result<Option<Array>, SourceError> {
@@ -365,12 +379,12 @@ impl Source for Detector {
         let mut loaded = Vec::with_capacity(indices.len());
         for &index in indices {
             let frame = match self.arrivals.take(index.0) {
-                Some(Arrival::Frame(frame, exposure)) => {
-                    if self.exposures.len() == EXPOSURES {
-                        self.exposures.pop_front();
+                Some(Arrival::Frame(shot)) => {
+                    if self.taken.len() == TAKEN {
+                        self.taken.pop_front();
                     }
-                    self.exposures.extend(exposure.map(|exposure| (index, exposure)));
-                    frame
+                    self.taken.push_back((index, shot.exposure, shot.came));
+                    shot.frame
                 }
                 Some(Arrival::Damaged(text)) => return Err(SourceError::frame(index, text)),
                 Some(Arrival::Lost) => {
@@ -387,7 +401,7 @@ impl Source for Detector {
                 );
                 return Err(SourceError::frame(index, text));
             }
-            loaded.push(Loaded { index, frame, position: None, weights: None });
+            loaded.push(Loaded::plain(index, frame));
         }
         Ok(loaded)
     }
@@ -430,6 +444,17 @@ impl Source for Detector {
     }
 
     fn exposure(&mut self, index: Index) -> Option<Exposure> {
-        self.exposures.iter().rev().find(|(of, _)| *of == index).map(|(_, exposure)| *exposure)
+        match self.arrivals.peek(index.0) {
+            Some(shot) => shot.exposure,
+            None => self.taken.iter().rev().find(|(of, ..)| *of == index)?.1,
+        }
+    }
+
+    fn came(&mut self, index: Index) -> Option<Instant> {
+        self.taken.iter().rev().find(|(of, ..)| *of == index)?.2
+    }
+
+    fn metadata(&mut self, index: Index) -> Option<Value> {
+        self.arrivals.peek(index.0)?.metadata.clone()
     }
 }

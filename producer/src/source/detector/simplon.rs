@@ -4,13 +4,14 @@
 //! Dectris, "SIMPLON API", stream interface. The header's parts come as one message or as one each; JSON may
 //! end in a line feed; truth values may be 0 and 1; `shape` is [x, y].
 
-use super::arrivals::Arrival;
+use super::arrivals::{Arrival, Shot};
 use super::header::{Event, Header};
 use bytes::{BufMut, Bytes, BytesMut};
 use ptystream_common::codec::{Encoding, Filter};
 use ptystream_common::dtype::Dtype;
 use ptystream_common::frame::{Array, FrameForm, RawFrame};
 use ptystream_common::source::Exposure;
+use ptystream_common::value::Value;
 use serde_json::Value as Json;
 
 /// Bytes of the head of bitshuffled data: length of what they decode to, and of a block.
@@ -187,7 +188,11 @@ impl Simplon {
             _ => return Event::OtherSeries,
         }
         let arrival = match pixels(parts) {
-            Ok(frame) => Arrival::Frame(frame, exposure(parts)),
+            Ok(frame) => Arrival::Frame(Shot {
+                exposure: exposure(parts),
+                metadata: parts.get(4).and_then(|part| metadata(part)),
+                ..Shot::plain(frame)
+            }),
             Err(text) => Arrival::Damaged(text),
         };
         Event::Image(index, arrival)
@@ -204,6 +209,11 @@ fn exposure(parts: &[Bytes]) -> Option<Exposure> {
     let times: Json = serde_json::from_slice(parts.get(3)?).ok()?;
     let seconds = |key: &str| times[key].as_f64().map(|ns| ns * 1e-9);
     Some(Exposure { start: seconds("start_time")?, stop: seconds("stop_time")? })
+}
+
+/// Reads the appendix that the user had sent with each image, where it is JSON.
+fn metadata(part: &[u8]) -> Option<Value> {
+    serde_json::from_slice::<Json>(part).ok().map(Value::from)
 }
 
 /// Reads description and blob of an image: pixels as the detector sent them.
@@ -341,7 +351,7 @@ mod tests {
         assert!(matches!(reader.feed(vec![start("none")])[..], [Event::Start(_)]));
         assert_eq!(reader.feed(image(3, 9, "<", vec![0; 12])), [Event::OtherSeries]);
         let events = reader.feed(image(4, 9, "<", vec![5; 12]));
-        let [Event::Image(9, Arrival::Frame(frame, exposure))] = &events[..] else {
+        let [Event::Image(9, Arrival::Frame(Shot { frame, exposure, .. }))] = &events[..] else {
             panic!("{events:?}")
         };
         assert_eq!((frame.form.shape, frame.payload.len()), ([2, 3], 12));
@@ -369,7 +379,7 @@ mod tests {
         ];
         for (encoding, blob) in cases {
             let events = reader.feed(image(4, 0, encoding, blob));
-            let [Event::Image(0, Arrival::Frame(frame, _))] = &events[..] else {
+            let [Event::Image(0, Arrival::Frame(Shot { frame, .. }))] = &events[..] else {
                 panic!("{encoding}: {events:?}")
             };
             let mut out = Vec::new();

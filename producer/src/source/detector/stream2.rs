@@ -4,7 +4,7 @@
 //! Dectris, "stream V2"; typed arrays as in RFC 8746: tag 40 `[[rows, cols], typed]`, typed by tags 64 to
 //! 86, whose content is bytes or tag 56500 `[algorithm, item size, bytes]`. Unknown keys are skipped.
 
-use super::arrivals::Arrival;
+use super::arrivals::{Arrival, Shot};
 use super::header::{Event, Header};
 use bytes::Bytes;
 use minicbor::data::{Tag, Type};
@@ -13,12 +13,15 @@ use ptystream_common::codec::{Encoding, Filter};
 use ptystream_common::dtype::Dtype;
 use ptystream_common::frame::{Array, FrameForm, RawFrame};
 use ptystream_common::source::Exposure;
+use ptystream_common::value::Value;
 
 const SELF_DESCRIBED: u64 = 55799;
 const MULTI_DIMENSIONAL: u64 = 40;
 const COMPRESSED: u64 = 56500;
 /// No frame has more bytes.
 const MOST: usize = 1 << 32;
+/// Deepest nesting of user_data.
+const DEEPEST: usize = 16;
 
 /// Reads messages; of frames, one channel.
 #[derive(Debug)]
@@ -70,6 +73,47 @@ fn number(d: &mut Decoder<'_>) -> Result<f64, Error> {
 
 fn positive(value: f64) -> Option<f64> {
     (value.is_finite() && value > 0.0).then_some(value)
+}
+
+/// Reads what the user had sent with an image: maps, lists, numbers and texts, others as nothing.
+fn value(d: &mut Decoder<'_>, depth: usize) -> Result<Value, Error> {
+    if depth == 0 {
+        return Err(other("user_data is nested too deeply"));
+    }
+    Ok(match d.datatype()? {
+        Type::Bool => Value::Bool(d.bool()?),
+        Type::F16 | Type::F32 | Type::F64 => Value::Float(d.f64()?),
+        Type::U8
+        | Type::U16
+        | Type::U32
+        | Type::U64
+        | Type::I8
+        | Type::I16
+        | Type::I32
+        | Type::I64
+        | Type::Int => Value::Float(number(d)?),
+        Type::String => Value::Str(d.str()?.to_owned()),
+        Type::Map | Type::MapIndef => {
+            let mut map = Vec::new();
+            entries(d, |key, d| {
+                map.push((key.to_owned(), value(d, depth - 1)?));
+                Ok(())
+            })?;
+            Value::Map(map)
+        }
+        Type::Array => {
+            let count = d.array()?.unwrap_or_default();
+            let mut items = Vec::new();
+            for _ in 0..count {
+                items.push(value(d, depth - 1)?);
+            }
+            Value::List(items)
+        }
+        _ => {
+            d.skip()?;
+            Value::None
+        }
+    })
 }
 
 /// Calls `each` with every key of a map; it reads or skips the value.
@@ -272,11 +316,13 @@ impl Stream2 {
 
     fn image<'b>(&self, d: &mut Decoder<'b>, message: &'b Bytes) -> Result<Event, Error> {
         let (mut index, mut start, mut stop, mut arrival) = (None, None, None, None);
+        let mut metadata = None;
         let begin = d.position();
         entries(d, |key, d| match key {
             "image_id" => d.u64().map(|n| index = Some(n)),
             "start_time" => ratio(d).map(|t| start = Some(t)),
             "stop_time" => ratio(d).map(|t| stop = Some(t)),
+            "user_data" => value(d, DEEPEST).map(|v| metadata = Some(v)),
             _ => d.skip(),
         })?;
         d.set_position(begin);
@@ -289,7 +335,8 @@ impl Stream2 {
         let arrival = match (read, arrival) {
             (Err(error), _) => Arrival::Damaged(error.to_string()),
             (Ok(()), Some(Typed { form, encoding, payload })) => {
-                Arrival::Frame(RawFrame { form, encoding, payload }, exposure)
+                let frame = RawFrame { form, encoding, payload };
+                Arrival::Frame(Shot { exposure, metadata, ..Shot::plain(frame) })
             }
             (Ok(()), None) => Arrival::Damaged(match &self.channel {
                 Some(name) => format!("it has no channel '{name}'"),
@@ -383,7 +430,7 @@ mod tests {
         let pixels = |reader: &mut Stream2, channels: &[&str]| match &reader
             .feed(image(3, channels, &[1; 12]))[..]
         {
-            [Event::Image(3, Arrival::Frame(frame, _))] => Ok(frame.payload.to_vec()),
+            [Event::Image(3, Arrival::Frame(Shot { frame, .. }))] => Ok(frame.payload.to_vec()),
             [Event::Image(3, Arrival::Damaged(text))] => Err(text.clone()),
             other => panic!("{other:?}"),
         };

@@ -488,7 +488,7 @@ impl Source for Hdf5Source {
                 None => (self.frames.load(nth, index)?, None),
             };
             let weights = self.weights(nth, index, useful.as_ref())?;
-            loaded.push(Loaded { index, frame, position: None, weights });
+            loaded.push(Loaded { weights, ..Loaded::plain(index, frame) });
         }
         Ok(loaded)
     }

@@ -251,7 +251,7 @@ impl Source for Moonflower {
                     clock.take(index)?;
                 }
                 let frame = RawFrame { form, encoding: Encoding::Raw, payload: self.pixels(at) };
-                Ok(Loaded { index, frame, position: None, weights: None })
+                Ok(Loaded::plain(index, frame))
             })
             .collect()
     }

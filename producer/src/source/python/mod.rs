@@ -181,6 +181,8 @@ impl PythonSource {
                 frame: RawFrame { form, encoding: Encoding::Raw, payload },
                 position,
                 weights: weights.get(row).cloned(),
+                scale: None,
+                scalars: Vec::new(),
             });
         }
         Ok(all)
@@ -244,7 +246,7 @@ impl Source for PythonSource {
     }
 
     fn with_frames(&mut self) -> Result<Option<WithFrames>, SourceError> {
-        Ok(self.live.then_some(WithFrames { position: true, weights: None }))
+        Ok(self.live.then_some(WithFrames { position: true, ..WithFrames::default() }))
     }
 
     fn recorded(&mut self) -> Result<Recorded, SourceError> {

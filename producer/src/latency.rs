@@ -1,0 +1,78 @@
+//! How long frames of a live source take from their arrival until they are visible in the file, as the producer
+//! hears of it.
+
+use hdrhistogram::Histogram;
+use ptystream_common::report::Latency;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+/// Microseconds beyond which it does not matter any more: an hour.
+const LONGEST: u64 = 3_600_000_000;
+
+/// Times of arrival, and how long it took; what is counted is shared between clones.
+#[derive(Clone, Debug)]
+pub(crate) struct Watch {
+    waiting: VecDeque<(u64, Instant)>,
+    took: Arc<Mutex<Histogram<u64>>>,
+}
+
+impl Default for Watch {
+    fn default() -> Self {
+        let took = Histogram::new_with_bounds(1, LONGEST, 2).expect("the bounds are in order");
+        Self { waiting: VecDeque::new(), took: Arc::new(Mutex::new(took)) }
+    }
+}
+
+impl Watch {
+    /// A frame was taken from the source, into which it came at that time; `None`: now.
+    pub fn came(&mut self, index: u64, at: Option<Instant>) {
+        // A frame for which there was no room is taken again.
+        if self.waiting.back().is_none_or(|(last, _)| *last < index) {
+            self.waiting.push_back((index, at.unwrap_or_else(Instant::now)));
+        }
+    }
+
+    /// Every index below is visible.
+    pub fn durable(&mut self, watermark: u64, now: Instant) {
+        let mut took = self.took.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some((_, came)) = self.waiting.pop_front_if(|(index, _)| *index < watermark) {
+            let micros = now.saturating_duration_since(came).as_micros();
+            took.saturating_record(u64::try_from(micros).unwrap_or(LONGEST).max(1));
+        }
+    }
+
+    /// Sums up; `None` where nothing was measured.
+    pub fn report(&self) -> Option<Latency> {
+        let took = self.took.lock().unwrap_or_else(PoisonError::into_inner);
+        let secs = |micros: u64| micros as f64 * 1e-6;
+        (!took.is_empty()).then(|| Latency {
+            frames: took.len(),
+            p50_secs: secs(took.value_at_quantile(0.5)),
+            p99_secs: secs(took.value_at_quantile(0.99)),
+            max_secs: secs(took.max()),
+        })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn half_and_nearly_all_are_told() {
+        let (mut watch, begun) = (Watch::default(), Instant::now());
+        assert_eq!(watch.report(), None);
+        for index in 0..100 {
+            watch.came(index, Some(begun + Duration::from_millis(index)));
+        }
+        watch.came(99, Some(begun));
+        watch.durable(100, begun + Duration::from_millis(200));
+        let latency = watch.clone().report().unwrap();
+        let near = |secs: f64, expected: f64| (secs - expected).abs() < 0.02 * expected;
+        assert!(latency.frames == 100 && near(latency.p50_secs, 0.15), "{latency:?}");
+        assert!(near(latency.p99_secs, 0.199) && near(latency.max_secs, 0.2), "{latency:?}");
+    }
+}
