@@ -8,7 +8,8 @@
 //!
 //! A pair of neighbours says something of a shift only if the shift would move the two apart: on snake lines
 //! neighbours of adjacent lines, on a raster those at the ends of lines, on spirals and rings those of adjacent
-//! turns. How far chance goes is estimated over blocks of the scan.
+//! turns. How far chance goes is estimated over blocks of the scan. A channel in which neighbours are hardly more
+//! alike than any two frames counts little.
 
 use crate::assemble::ClosedChunk;
 use ptystream_common::message::{Alignment, SIGNALS, Verdict};
@@ -99,6 +100,8 @@ struct Scan {
     signals: Vec<Option<[f64; 3]>>,
     /// Median step from frame to frame.
     step: f64,
+    /// How much neighbours tell of each other, of each channel: 0 is nothing.
+    weights: [f64; 3],
 }
 
 fn median(values: &mut [f64]) -> f64 {
@@ -130,6 +133,7 @@ impl Scan {
             at: vec![None; (last - first + 1) as usize],
             signals: vec![None; (last - first + 1) as usize],
             step: 0.0,
+            weights: [1.0; 3],
         };
         for (index, frame) in frames.iter().filter(|(_, f)| usable(f)) {
             let place = (index - first) as usize;
@@ -204,7 +208,36 @@ impl Scan {
     fn cost(&self, (i, j): (usize, usize), shifts: [i32; 2]) -> Option<f64> {
         let (i, j) = (self.place(i, shifts[0])?, self.place(j, shifts[1])?);
         let (a, b) = (self.signals[i]?, self.signals[j]?);
-        Some(a.iter().zip(&b).map(|(a, b)| (a - b).powi(2).min(CAP)).sum())
+        Some((0..3).map(|c| self.weights[c] * (a[c] - b[c]).powi(2).min(CAP)).sum())
+    }
+
+    /// Weighs channels by how much more alike neighbours are than any two frames, under the hypothesis
+    /// that suits each channel best: so none is preferred.
+    fn weigh(&mut self, pairs: &[(usize, usize)]) {
+        let n = self.at.len();
+        let mean = |pairs: &mut dyn Iterator<Item = (usize, usize)>, channel: usize| {
+            let costs = pairs.filter_map(|(i, j)| {
+                let (a, b) = (self.signals[i]?, self.signals[j]?);
+                Some((a[channel] - b[channel]).powi(2).min(CAP))
+            });
+            let (sum, count) = costs.fold((0.0, 0u32), |(sum, n), cost| (sum + cost, n + 1));
+            sum / f64::from(count.max(1))
+        };
+        let mut weights = [0.0; 3];
+        for (channel, weight) in weights.iter_mut().enumerate() {
+            let any = mean(&mut (0..n).map(|i| (i, (i * 7 + n / 2) % n)), channel);
+            let best = (-FURTHEST..=FURTHEST)
+                .map(|by| {
+                    let moved =
+                        |&(i, j): &(usize, usize)| Some((self.place(i, by)?, self.place(j, by)?));
+                    mean(&mut pairs.iter().filter_map(moved), channel)
+                })
+                .fold(f64::INFINITY, f64::min);
+            if any > 0.0 {
+                *weight = (1.0 - best / any).max(0.0).powi(2);
+            }
+        }
+        self.weights = weights;
     }
 }
 
@@ -317,8 +350,9 @@ fn judge(frames: &BTreeMap<u64, Frame>) -> Alignment {
     if frames.len() < LEAST {
         return cannot("there are too few frames");
     }
-    let Some(scan) = Scan::new(frames) else { return cannot("the positions do not differ") };
+    let Some(mut scan) = Scan::new(frames) else { return cannot("the positions do not differ") };
     let pairs = scan.neighbours();
+    scan.weigh(&pairs);
     let found = |verdict, confidence| Alignment { verdict, confidence, frames: count };
     let shifts = || (-FURTHEST..=FURTHEST).filter(|by| *by != 0);
     let slips = shifts().filter_map(|by| slip(&scan, &pairs, by).map(|(at, sure)| (by, at, sure)));

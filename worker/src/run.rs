@@ -481,21 +481,6 @@ fn arrays_are_whole(heads: &[ArrayHead], parts: &[Bytes]) -> bool {
     heads.iter().zip(parts).all(whole)
 }
 
-/// Puts together what is stored of each frame: its own scalars, then the signals.
-fn scalars(
-    range: IndexRange,
-    loaded: &[Loaded],
-    signals: Option<&[[f64; 3]]>,
-) -> Option<Vec<Vec<f64>>> {
-    let any = signals.is_some() || loaded.iter().any(|l| !l.scalars.is_empty());
-    let of = |(row, index): (usize, Index)| {
-        let Some(frame) = loaded.iter().find(|l| l.index == index) else { return Vec::new() };
-        let signal = signals.and_then(|all| all.get(row));
-        frame.scalars.iter().copied().chain(signal.into_iter().flatten().copied()).collect()
-    };
-    any.then(|| range.iter().enumerate().map(of).collect())
-}
-
 fn prepare_failure(index: Index, error: &crate::error::PrepareError) -> Failure {
     let text = format!("frame {index}: {}", ptystream_common::error::chain(error));
     Failure::new(Kind::Input, text)
@@ -602,7 +587,7 @@ impl Work {
             positions,
             max_valid: batch.max_valid,
             invalid: batch.invalid,
-            scalars: scalars(range, loaded, batch.signals.as_deref()),
+            scalars: crate::signals::scalars(range, loaded, batch.signals.as_deref()),
             checksums: self.plan.checksums.then(|| checksum::sums(&parts)),
             load_us: 0,
             prepare_us: 0,

@@ -6,6 +6,8 @@
 use crate::plan::{Recipe, ScanArrays};
 use crate::prepare::pixel::{Raw, with_type};
 use ptystream_common::dtype::Dtype;
+use ptystream_common::frame::Loaded;
+use ptystream_common::index::{Index, IndexRange};
 use ptystream_common::message::PreparePlan;
 
 /// Rows that are looked at, at most.
@@ -36,6 +38,21 @@ impl Signals {
         });
         with_type!(plan.frame.dtype, T => sums::<T>(recipe, good, raw, &mut self.bad))
     }
+}
+
+/// Puts together what is stored of each frame: its own scalars, then the signals.
+pub(crate) fn scalars(
+    range: IndexRange,
+    loaded: &[Loaded],
+    signals: Option<&[[f64; 3]]>,
+) -> Option<Vec<Vec<f64>>> {
+    let any = signals.is_some() || loaded.iter().any(|l| !l.scalars.is_empty());
+    let of = |(row, index): (usize, Index)| {
+        let Some(frame) = loaded.iter().find(|l| l.index == index) else { return Vec::new() };
+        let signal = signals.and_then(|all| all.get(row));
+        frame.scalars.iter().copied().chain(signal.into_iter().flatten().copied()).collect()
+    };
+    any.then(|| range.iter().enumerate().map(of).collect())
 }
 
 fn sums<T: Raw>(recipe: &Recipe, good: &[u8], raw: &[u8], bad: &mut Vec<u8>) -> [f64; 3] {

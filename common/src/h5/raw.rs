@@ -9,8 +9,8 @@ use hdf5::types::{FloatSize, IntSize, TypeDescriptor};
 use hdf5::{Dataset, Datatype, Group, Result, h5check};
 use hdf5_sys::LOCK;
 use hdf5_sys::h5d::{
-    H5Dcreate2, H5Dget_chunk_info_by_coord, H5Dget_create_plist, H5Dread, H5Dread_chunk, H5Dwrite,
-    H5Dwrite_chunk,
+    H5Dcreate2, H5Dget_chunk_info_by_coord, H5Dget_create_plist, H5Dread, H5Dread_chunk, H5Drefresh,
+    H5Dwrite, H5Dwrite_chunk,
 };
 use hdf5_sys::h5i::hid_t;
 use hdf5_sys::h5l::H5Lget_val;
@@ -351,6 +351,16 @@ pub fn write_rows(dataset: &Dataset, dtype: Dtype, start: usize, bytes: &[u8]) -
         H5Dwrite(dataset.id(), memory_type.id(), memory.0, file.0, DEFAULT, bytes.as_ptr().cast())
     };
     h5check(done).map(|_| ())
+}
+
+/// Has the library look at the file again: what another process has added since is seen afterwards.
+///
+/// # Errors
+/// The library's.
+pub fn refresh(dataset: &Dataset) -> Result<()> {
+    let _lock = LOCK.lock();
+    // SAFETY: the identifier is alive, and the library's lock is held.
+    h5check(unsafe { H5Drefresh(dataset.id()) }).map(drop)
 }
 
 /// Reads a whole dataset as C-ordered little-endian items of `dtype`.

@@ -86,6 +86,19 @@ impl H5File {
         Ok(Self { path: path.to_owned(), file })
     }
 
+    /// Opens a file that another process still writes to, in SWMR mode (single writer, many readers); one
+    /// that nobody writes to any more is opened as it is.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_growing(path: &Path) -> Result<Self, ReadError> {
+        match hdf5::File::open_as(path, hdf5::OpenMode::ReadSWMR) {
+            Ok(file) => Ok(Self { path: path.to_owned(), file }),
+            // Of a format that knows no SWMR.
+            Err(_) => Self::open(path),
+        }
+    }
+
     /// Returns the path under which it was opened.
     pub fn path(&self) -> &Path {
         &self.path
@@ -132,9 +145,12 @@ impl H5File {
         let (path, name) = (self.path.clone(), key.to_owned());
         let Ok(dataset) = self.file.dataset(key) else {
             let near = keys::nearest(&self.file, key);
-            return Err(match self.file.group(key) {
-                Ok(_) => ReadError::Group { path, key: name, near },
-                Err(_) => ReadError::Key { path, key: name, near },
+            return Err(match (self.file.group(key), self.file.dataset(key)) {
+                (Ok(_), _) => ReadError::Group { path, key: name, near },
+                (_, Err(source)) if format!("{source:?}").contains("bad version number") => {
+                    ReadError::Newer { path, key: name, source }
+                }
+                _ => ReadError::Key { path, key: name, near },
             });
         };
         let items = |source| ReadError::Items { path: path.clone(), key: name.clone(), source };
@@ -189,6 +205,21 @@ impl H5Dataset {
     /// Returns its extents; none for a scalar.
     pub fn shape(&self) -> &[usize] {
         &self.shape
+    }
+
+    /// Tells whether it may become larger.
+    pub fn can_grow(&self) -> bool {
+        self.dataset.is_resizable()
+    }
+
+    /// Returns it as it is by now, where another process adds to it.
+    ///
+    /// # Errors
+    /// [`ReadError::Items`].
+    pub fn refreshed(&self) -> Result<Self, ReadError> {
+        let shape = super::raw::refresh(&self.dataset).and_then(|()| self.dataset.space());
+        let shape = shape.map_err(|source| self.items(source))?.shape();
+        Ok(Self { shape, ..self.clone() })
     }
 
     /// Returns the files in which the items lie: behind links and virtual datasets too.

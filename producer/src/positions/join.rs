@@ -262,11 +262,12 @@ impl Join {
     }
 
     fn at_index(&mut self, index: u64) -> Ready {
-        let beyond = self.ended || self.highest.is_some_and(|highest| highest > index);
+        let passed = self.highest.is_some_and(|highest| highest > index);
+        let beyond = self.ended || passed;
         let Some(group) = self.groups.get(&index) else {
-            return match (self.ended, beyond) {
-                (true, _) => Ready::Never("the positions have ended without its own".into()),
-                (false, true) => Ready::Never("no position has its index".into()),
+            return match (passed, self.ended) {
+                (true, _) => Ready::Never("no position has its index".into()),
+                (false, true) => Ready::Never("the positions have ended without its own".into()),
                 (false, false) => Ready::NotYet,
             };
         };

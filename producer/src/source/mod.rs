@@ -32,9 +32,8 @@ use std::sync::Arc;
 pub fn builtin() -> Registry {
     let mut registry = Registry::new();
     registry.add(numpy::kind());
-    registry.add(hdf5::kind());
     registry.add(ptyd::kind());
-    for kind in series::kinds().into_iter().chain(detector::kinds()) {
+    for kind in hdf5::kinds().into_iter().chain(series::kinds()).chain(detector::kinds()) {
         registry.add(kind);
     }
     registry.add(moonflower::kind());
@@ -53,6 +52,7 @@ mod tests {
         for (name, alias) in [
             ("numpy", "NumpyScan"),
             ("hdf5", "hdf5loader"),
+            ("swmr", "SwmrLoader"),
             ("ptyd", "PtydScan"),
             ("moonflower", "MoonFlowerScan"),
         ] {

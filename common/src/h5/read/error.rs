@@ -56,6 +56,17 @@ pub enum ReadError {
         /// Keys of datasets in or near it.
         near: Vec<String>,
     },
+    /// The object is of a format that the library does not know yet.
+    #[error("'{key}' in '{}' was written by a newer HDF5 than {} here; use that one, or have the writer set libver (h5py: libver=(\"v110\", \"v110\"))", path.display(), crate::h5::library_version())]
+    Newer {
+        /// Which file.
+        path: PathBuf,
+        /// Which object.
+        key: String,
+        /// The cause.
+        #[source]
+        source: hdf5::Error,
+    },
     /// Items are of no pixel type.
     #[error("'{key}' in '{}' holds items of type {what}; integers up to 32 bit, int64, float32, float64 and bool can be read", path.display())]
     Type {

@@ -22,159 +22,65 @@
 mod belongings;
 mod each;
 mod frames;
+mod growth;
 mod order;
 mod padding;
+mod params;
 mod positions;
 pub(super) mod stack;
 
 use super::keys::{Keys, wrong};
 use super::stamp::stamp;
-use super::{image, normalization};
+use super::image;
+use crate::positions as streams;
 use each::{Correction, Corrections};
+use growth::{Growth, PARAMETER};
 use order::Order;
 use padding::Padding;
 use ptystream_common::dtype::Dtype;
 use ptystream_common::error::chain;
 use ptystream_common::frame::{Array, FrameForm, Loaded};
-use ptystream_common::h5::read::{H5Dataset, H5File};
+use ptystream_common::h5::read::{H5Dataset, H5File, ReadError};
 use ptystream_common::index::Index;
-use ptystream_common::params::{ParamDecl, ParamDefault, ParamType};
 use ptystream_common::source::{
-    Check, Common, Recorded, Source, SourceError, SourceKind, SourceSpec,
+    Check, Common, Recorded, Source, SourceError, SourceKind, SourceSpec, WithFrames,
 };
+use params::PARAMS;
 use stack::Stack;
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-const FILE: &[ParamType] = &[ParamType::InputPath, ParamType::None];
-const KEY: &[ParamType] = &[ParamType::Str, ParamType::None];
-const COLUMN: &[ParamType] = &[ParamType::Int, ParamType::None];
-const FACTOR: &[ParamType] = &[ParamType::Float];
-
-const fn file(name: &'static str, help: &'static str) -> ParamDecl {
-    ParamDecl::new(name, FILE, ParamDefault::None, help)
-}
-
-const fn key(name: &'static str, help: &'static str) -> ParamDecl {
-    ParamDecl::new(name, KEY, ParamDefault::None, help)
-}
-
-const fn factor(name: &'static str, default: f64, help: &'static str) -> ParamDecl {
-    ParamDecl::new(name, FACTOR, ParamDefault::Float(default), help)
-}
-
-const fn column(name: &'static str, help: &'static str) -> ParamDecl {
-    ParamDecl::new(name, COLUMN, ParamDefault::None, help).limits(Some(0.0), None).level(1)
-}
-
-const BOUNDS: &[ParamType] = &[ParamType::Int, ParamType::List, ParamType::None];
-
-static PARAMS: &[ParamDecl] = &[
-    ParamDecl::new(
-        "shape",
-        &[ParamType::IntPair, ParamType::Int, ParamType::None],
-        ParamDefault::None,
-        "Region of interest in raw pixels; None: the whole frame.",
-    )
-    .limits(Some(1.0), None)
-    .level(1),
-    file("intensities.file", "HDF5 file with the frames."),
-    key("intensities.key", "Dataset of the frames, (n, rows, cols) or (slow, fast, rows, cols).")
-        .doc("A `*` in its last name stands for several datasets (n, rows, cols) that follow each other in the order of their numbers, such as `entry/data/data_*` of a detector's master file."),
-    file("positions.file", "HDF5 file with the positions; None: intensities.file."),
-    key("positions.slow_key", "Dataset of the positions along the slow axis (y)."),
-    key("positions.fast_key", "Dataset of the positions along the fast axis (x)."),
-    column(
-        "positions.slow_index",
-        "Column of the slow dataset's last axis; None: the dataset as it is.",
-    ),
-    column(
-        "positions.fast_index",
-        "Column of the fast dataset's last axis; None: the dataset as it is.",
-    ),
-    factor("positions.slow_multiplier", 1.0, "Makes metres of the slow positions."),
-    factor("positions.fast_multiplier", 1.0, "Makes metres of the fast positions."),
-    ParamDecl::new("positions.skip", &[ParamType::Int], ParamDefault::Int(1), "Takes every so many scan points along each axis.")
-        .limits(Some(1.0), None)
-        .level(1),
-    ParamDecl::new("positions.bounding_box.slow_axis_bounds", BOUNDS, ParamDefault::None, "Part of the slow axis, in scan points: a lower bound, or [low, high).")
-        .level(1),
-    ParamDecl::new("positions.bounding_box.fast_axis_bounds", BOUNDS, ParamDefault::None, "Part of the fast axis, in scan points: a lower bound, or [low, high).")
-        .level(1),
-    file("framefilter.file", "HDF5 file with the filter; None: intensities.file.").level(1),
-    key("framefilter.key", "Dataset of one value a frame: those with a value above 0 are taken.").level(1),
-    ParamDecl::new("frameorder.indices", &[ParamType::List, ParamType::None], ParamDefault::None, "Indices among the frames that are left: these are taken, in this order.")
-        .level(2),
-    ParamDecl::new("padding", &[ParamType::List, ParamType::Int, ParamType::None], ParamDefault::None, "Zeros around each raw frame: [top, bottom, left, right], or one number for all.")
-        .unit("px")
-        .level(1),
-    ParamDecl::new("electron_data", &[ParamType::Bool], ParamDefault::Bool(false), "Whether the energy is that of electrons.")
-        .doc("The file then holds the energy of photons of the same wavelength, by which ptypy reckons.")
-        .level(2),
-    file("mask.file", "HDF5 file with the mask; None: intensities.file."),
-    key("mask.key", "Dataset of the mask, as one frame or as all frames; 1 is good."),
-    ParamDecl::new(
-        "mask.invert",
-        &[ParamType::Bool],
-        ParamDefault::Bool(false),
-        "Whether 0 is good in the mask, as in CXI files.",
-    ),
-    ParamDecl::new("darkfield.average", &[ParamType::Str], ParamDefault::Str("mean"), "What is made of a stack of darks, (n, rows, cols).")
-        .doc("A stack of as many darks as there are frames belongs frame by frame, unless this is given.")
-        .choices(&["mean", "median"])
-        .level(1),
-    file("darkfield.file", "HDF5 file with the dark frame; None: intensities.file.").level(1),
-    key("darkfield.key", "Dataset of the dark frame, subtracted from each frame.").level(1),
-    file("flatfield.file", "HDF5 file with the flat frame; None: intensities.file.").level(1),
-    key("flatfield.key", "Dataset of the flat frame, by which each frame is divided.").level(1),
-    file("normalization.file", "HDF5 file with the normalisation; None: intensities.file.").level(1),
-    key("normalization.key", "Dataset of one value a frame (I0): each frame is divided by its own and multiplied by the reference.").level(1),
-    normalization::SIGMA_DECL,
-    normalization::REFERENCE_DECL,
-    ParamDecl::new("outer_index", &[ParamType::Int, ParamType::Str, ParamType::None], ParamDefault::None, "Which part of datasets that have an outer axis before all others, such as energies or angles.")
-        .choices(&["all"])
-        .limits(Some(0.0), None)
-        .doc("Frames are then (outer, n, rows, cols) or (outer, slow, fast, rows, cols). Positions, normalisation and recorded energy may have the outer axis too. `all`: `ptystream run` prepares each of them into a file of its own, `scan_outer000.ptyd`, ...")
-        .level(1),
-    file("recorded_energy.file", "HDF5 file with the photon energy; None: intensities.file."),
-    key("recorded_energy.key", "Dataset of the photon energy."),
-    factor("recorded_energy.multiplier", 1.0, "Makes keV of the recorded energy.").unit("keV"),
-    factor("recorded_energy.offset", 0.0, "Added to the recorded energy once it is in keV.")
-        .unit("keV")
-        .level(2),
-    file(
-        "recorded_distance.file",
-        "HDF5 file with the distance to the detector; None: intensities.file.",
-    ),
-    key("recorded_distance.key", "Dataset of the distance to the detector."),
-    factor("recorded_distance.multiplier", 1.0, "Makes metres of the recorded distance.").unit("m"),
-    file(
-        "recorded_psize.file",
-        "HDF5 file with the detector's pixel size; None: intensities.file.",
-    ),
-    key("recorded_psize.key", "Dataset of the detector's pixel size."),
-    factor("recorded_psize.multiplier", 1.0, "Makes metres of the recorded pixel size.").unit("m"),
-];
-
-/// Returns the registry's entry of this source.
-pub fn kind() -> SourceKind {
-    SourceKind {
-        name: "hdf5",
-        aliases: &["Hdf5Loader"],
-        help: "reads frames, positions and what belongs to them by keys of HDF5 files",
+/// Returns the registry's entries of these sources: files that are whole, and files that still grow.
+pub fn kinds() -> [SourceKind; 2] {
+    let kind = |name, aliases, help, growing| SourceKind {
+        name,
+        aliases,
+        help,
         params: PARAMS,
-        open: Arc::new(|spec| Ok(Box::new(Hdf5Source::open(spec)?))),
-    }
+        open: Arc::new(move |spec| {
+            let growing = growing || Keys(spec).flag("swmr", false)?;
+            streams::open(spec, || Ok(Box::new(Hdf5Source::open(spec, growing)?)))
+        }),
+    };
+    let whole = "reads frames, positions and what belongs to them by keys of HDF5 files";
+    let grows = "reads the same from HDF5 files that are still being written (SWMR)";
+    [kind("hdf5", &["Hdf5Loader"], whole, false), kind("swmr", &["SwmrLoader"], grows, true)]
 }
 
 /// The files of one scan, each opened once.
 struct Files {
     spec: SourceSpec,
     open: HashMap<PathBuf, H5File>,
+    /// They are still being written.
+    growing: bool,
 }
 
 impl Files {
+    fn opened(&self, path: &std::path::Path) -> Result<H5File, ReadError> {
+        if self.growing { H5File::open_growing(path) } else { H5File::open(path) }
+    }
+
     /// Opens the dataset that `<group>.file` and `<group>.<name>` give; `None` if no key is given.
     fn dataset(&mut self, group: &str, name: &str) -> Result<Option<H5Dataset>, SourceError> {
         Ok(self.datasets(group, name)?.into_iter().next())
@@ -201,7 +107,8 @@ impl Files {
         let file = match self.open.get(&path) {
             Some(file) => file.clone(),
             None => {
-                let opened = H5File::open(&path)
+                let opened = self
+                    .opened(&path)
                     .map_err(|e| SourceError::input(format!("data.{file_name}: {}", chain(&e))))?;
                 self.open.insert(path, opened.clone());
                 opened
@@ -228,7 +135,7 @@ fn outer_index(spec: &SourceSpec) -> Result<Option<usize>, SourceError> {
 /// # Errors
 /// As opening the source, for the frames.
 pub fn outer_extent(spec: &SourceSpec) -> Result<usize, SourceError> {
-    let mut files = Files { spec: spec.clone(), open: HashMap::new() };
+    let mut files = Files { spec: spec.clone(), open: HashMap::new(), growing: false };
     let dataset = files.dataset("intensities", "key")?;
     let dataset =
         dataset.ok_or_else(|| wrong("intensities.key", "is needed: the dataset of the frames"))?;
@@ -260,6 +167,7 @@ pub struct Hdf5Source {
     outer: Option<usize>,
     order: Order,
     padding: Padding,
+    growth: Option<Growth>,
     warnings: Vec<String>,
 }
 
@@ -269,14 +177,27 @@ impl Hdf5Source {
     /// # Errors
     /// [`SourceError::Param`] for a key that is not given, [`SourceError::Input`] naming file and
     /// key for what is not there or of the wrong shape.
-    pub fn open(spec: &SourceSpec) -> Result<Self, SourceError> {
-        let mut files = Files { spec: spec.clone(), open: HashMap::new() };
-        let datasets = files.datasets("intensities", "key")?;
-        if datasets.is_empty() {
+    pub fn open(spec: &SourceSpec, growing: bool) -> Result<Self, SourceError> {
+        let mut files = Files { spec: spec.clone(), open: HashMap::new(), growing };
+        let (growth, grown) = match growing {
+            true => Growth::wait(&mut files).map(|(growth, frames)| (Some(growth), Some(frames)))?,
+            false => (None, None),
+        };
+        let datasets = match growing {
+            true => Vec::new(),
+            false => files.datasets("intensities", "key")?,
+        };
+        if datasets.is_empty() && !growing {
             return Err(wrong("intensities.key", "is needed: the dataset of the frames"));
         }
         let outer = outer_index(spec)?;
-        let frames = Stack::open(datasets, "data.intensities.key", outer)?;
+        if growing && outer.is_some() {
+            return Err(wrong("swmr", "is for frames without outer_index"));
+        }
+        let frames = match grown {
+            Some(frames) => frames,
+            None => Stack::open(datasets, PARAMETER, outer)?,
+        };
         let masks = match files.dataset("mask", "key")? {
             Some(mask) if mask.shape() == frames.shape() => {
                 Some(Stack::open(vec![mask], "data.mask.key", None)?)
@@ -293,10 +214,14 @@ impl Hdf5Source {
         let fast = files.dataset("positions", "fast_key");
         // Positions that cannot be opened are reported where they are read.
         let grid = match (&slow, &fast) {
-            (Ok(Some(slow)), Ok(Some(fast))) => positions::grid(Keys(spec), slow, fast, &frames),
+            (Ok(Some(slow)), Ok(Some(fast))) if !growing => positions::grid(Keys(spec), slow, fast, &frames),
             _ => frames.lead(),
         };
         let order = Order::new(Keys(spec), &grid, filter.as_ref(), &frames)?;
+        if growing && order != Order::All {
+            let text = "takes all frames: bounding_box, skip, framefilter and frameorder are for whole files";
+            return Err(wrong("swmr", text));
+        }
         let padding = Padding::new(Keys(spec))?;
         let mut source = Self {
             files,
@@ -308,8 +233,13 @@ impl Hdf5Source {
             outer,
             order,
             padding,
+            growth,
             warnings: Vec::new(),
         };
+        if growing && (source.masks.is_some() || source.of_each("darkfield", "")?.is_some()) {
+            let text = "needs mask and dark of one frame's shape";
+            return Err(wrong("swmr", text));
+        }
         source.each = source.corrections()?;
         Ok(source)
     }
@@ -421,6 +351,9 @@ impl Source for Hdf5Source {
     /// # Errors
     /// [`SourceError::Input`] if positions and frames do not fit together, or one is NaN.
     fn load_positions(&mut self) -> Result<Option<Array>, SourceError> {
+        if self.growth.is_some() {
+            return Ok(None);
+        }
         let slow = self.files.dataset("positions", "slow_key");
         let fast = self.files.dataset("positions", "fast_key");
         let keys = Keys(&self.files.spec);
@@ -467,8 +400,32 @@ impl Source for Hdf5Source {
         start: usize,
         num_frames: Option<usize>,
     ) -> Result<Check, SourceError> {
-        let there = self.order.len(self.frames.len());
-        Ok(Check::of(there, frames, start, num_frames))
+        let Some(growth) = &mut self.growth else {
+            let there = self.order.len(self.frames.len());
+            return Ok(Check::of(there, frames, start, num_frames));
+        };
+        if growth.is_due() {
+            // The library looks at the file again only where nobody has the dataset open.
+            drop(std::mem::replace(&mut self.frames, Stack::none()));
+            let frames = growth.look(&mut self.files)?;
+            self.frames = Stack::open(vec![frames], PARAMETER, None)?;
+        }
+        let there = growth.there();
+        let wanted = num_frames.or(growth.expected());
+        let whole = wanted.is_some_and(|n| there >= n);
+        if !whole && growth.is_idle() {
+            return match wanted {
+                Some(n) => Err(SourceError::Interrupted {
+                    frames: there as u64,
+                    reason: format!("the file stopped growing at {there} of {n} frames (data.idle_secs)"),
+                }),
+                None => {
+                    let accessible = frames.min(there.saturating_sub(start));
+                    Ok(Check { accessible, end_of_scan: Some(true) })
+                }
+            };
+        }
+        Ok(Check { end_of_scan: Some(whole), ..Check::of(there, frames, start, wanted) })
     }
 
     /// Reads frames as they are stored where a worker can decode them, decoded otherwise.
@@ -488,7 +445,8 @@ impl Source for Hdf5Source {
                 None => (self.frames.load(nth, index)?, None),
             };
             let weights = self.weights(nth, index, useful.as_ref())?;
-            loaded.push(Loaded { weights, ..Loaded::plain(index, frame) });
+            let position = self.growth.as_ref().and_then(|growth| growth.position(index.0));
+            loaded.push(Loaded { weights, position, ..Loaded::plain(index, frame) });
         }
         Ok(loaded)
     }
@@ -500,6 +458,9 @@ impl Source for Hdf5Source {
     }
 
     fn num_frames(&mut self) -> Result<Option<usize>, SourceError> {
+        if let Some(growth) = &self.growth {
+            return Ok(growth.expected());
+        }
         Ok(Some(self.order.len(self.frames.len())))
     }
 
@@ -554,6 +515,21 @@ impl Source for Hdf5Source {
         }
         all.extend(paths.iter().map(|p| (p.display().to_string(), stamp(p))));
         Ok(all)
+    }
+
+    fn is_live(&self) -> bool {
+        self.growth.is_some()
+    }
+
+    fn with_frames(&mut self) -> Result<Option<WithFrames>, SourceError> {
+        let Some(position) = self.growth.as_ref().map(Growth::has_positions) else {
+            return Ok(None);
+        };
+        let weights = match self.weighs_each() {
+            true => self.weights(0, Index(0), None)?.map(|w| w.dtype),
+            false => None,
+        };
+        Ok(Some(WithFrames { position, weights, ..WithFrames::default() }))
     }
 
     fn warnings(&mut self) -> Vec<String> {

@@ -59,6 +59,11 @@ impl Stack {
         Ok(Self { parts, ends })
     }
 
+    /// Makes one without frames, to stand in for another for a moment.
+    pub fn none() -> Self {
+        Self { parts: Vec::new(), ends: Vec::new() }
+    }
+
     /// Returns the first dataset, for what a text says.
     pub fn dataset(&self) -> &H5Dataset {
         self.parts[0].dataset()

@@ -1,0 +1,235 @@
+//! A scan whose HDF5 files are still being written (SWMR): how far it has come, and its positions.
+//!
+//! A frame is there once it and its position are: as far as datasets have grown, and, with live keys, as far as
+//! their values are not zero any more.
+//!
+//! # Source
+//! ptypy `experiment/swmr_loader.py`, `SwmrLoader`: parameters of the same names.
+
+use super::super::keys::Keys;
+use super::Files;
+use super::stack::Stack;
+use ptystream_common::error::chain;
+use ptystream_common::h5::read::{H5Dataset, ReadError};
+use ptystream_common::source::SourceError;
+use std::time::{Duration, Instant};
+
+const TICK: Duration = Duration::from_millis(50);
+/// How often the files are looked at.
+const LOOK: Duration = Duration::from_millis(10);
+pub(super) const PARAMETER: &str = "data.intensities.key";
+const LIVE: [(&str, &str); 3] =
+    [("intensities", "live_key"), ("positions", "live_slow_key"), ("positions", "live_fast_key")];
+
+/// Positions along one axis.
+#[derive(Default)]
+struct Axis {
+    values: Vec<f64>,
+    /// It is the axis of a grid, or one coordinate of each point.
+    one_dimensional: bool,
+}
+
+/// See the module.
+pub(super) struct Growth {
+    axes: Option<[Axis; 2]>,
+    there: usize,
+    grown: Instant,
+    looked: Option<Instant>,
+    idle: Duration,
+    expected: Option<usize>,
+}
+
+fn failed(error: &ReadError) -> SourceError {
+    SourceError::input(chain(error))
+}
+
+/// Opens a dataset as it is by now; `None` if its key is not given.
+///
+/// Nothing else may have it open: the library then keeps what it knows.
+fn fresh(files: &mut Files, group: &str, name: &str) -> Result<Option<H5Dataset>, SourceError> {
+    if !Keys(&files.spec).has(&format!("{group}.{name}")) {
+        return Ok(None);
+    }
+    let Some(dataset) = files.dataset(group, name)? else { return Ok(None) };
+    dataset.refreshed().map(Some).map_err(|e| failed(&e))
+}
+
+/// Counts the frames that a dataset has room for.
+fn room(frames: &H5Dataset) -> usize {
+    let shape = frames.shape();
+    shape[..shape.len().saturating_sub(2)].iter().product()
+}
+
+fn axis(files: &mut Files, name: &str) -> Result<Option<Axis>, SourceError> {
+    let Some(dataset) = fresh(files, "positions", &format!("{name}_key"))? else {
+        return Ok(None);
+    };
+    let keys = Keys(&files.spec);
+    let column = keys.count(&format!("positions.{name}_index"))?;
+    let multiplier = keys.number(&format!("positions.{name}_multiplier"))?.unwrap_or(1.0);
+    let array = dataset.read().map_err(|e| failed(&e))?;
+    let columns = match column {
+        Some(_) => array.shape.last().copied().unwrap_or(1).max(1),
+        None => 1,
+    };
+    let values = array.to_f64().into_iter().skip(column.unwrap_or(0)).step_by(columns);
+    Ok(Some(Axis {
+        values: values.map(|v| v * multiplier).collect(),
+        one_dimensional: column.is_none() && array.shape.len() == 1,
+    }))
+}
+
+impl Growth {
+    /// Waits until the files are there and hold a frame.
+    ///
+    /// # Errors
+    /// What is missing after `wait_secs`, and what cannot be right any more.
+    pub(super) fn wait(files: &mut Files) -> Result<(Self, Stack), SourceError> {
+        let secs = Keys(&files.spec).number("wait_secs")?.unwrap_or(3600.0);
+        let patience = Duration::try_from_secs_f64(secs).unwrap_or(Duration::MAX);
+        let begun = Instant::now();
+        let mut said = false;
+        loop {
+            let tried = Self::open(files).and_then(|mut growth| {
+                let frames = growth.look(files)?;
+                Ok((growth, frames))
+            });
+            let why = match tried {
+                Ok((growth, frames)) if growth.there > 0 => {
+                    return Ok((growth, Stack::open(vec![frames], PARAMETER, None)?));
+                }
+                Ok(_) => "no frame is complete".to_owned(),
+                Err(error @ SourceError::Param { .. }) => return Err(error),
+                Err(error) => error.to_string(),
+            };
+            if begun.elapsed() > patience {
+                return Err(SourceError::input(format!(
+                    "nothing has begun to grow within {secs} s (data.wait_secs): {why}"
+                )));
+            }
+            if !std::mem::replace(&mut said, true) {
+                tracing::info!("waiting for the scan's files: {why}");
+            }
+            // A file that was there may be replaced.
+            files.open.clear();
+            std::thread::sleep(TICK);
+        }
+    }
+
+    fn open(files: &mut Files) -> Result<Self, SourceError> {
+        let keys = Keys(&files.spec);
+        let needed = |key: &str, text: &str| SourceError::Param { key: key.into(), text: text.into() };
+        if !keys.has("intensities.key") {
+            return Err(needed("intensities.key", "is needed: the dataset of the frames"));
+        }
+        let stream = keys.text("positions.kind")?.is_some_and(|kind| kind != "file");
+        let both = keys.has("positions.slow_key") && keys.has("positions.fast_key");
+        if !stream && !both && !keys.has("positions_theory") {
+            let text = "is needed, and data.positions.fast_key: the datasets of the positions";
+            return Err(needed("positions.slow_key", text));
+        }
+        let idle = keys.number("idle_secs")?.unwrap_or(60.0);
+        let live = LIVE.iter().any(|(group, name)| keys.has(&format!("{group}.{name}")));
+        let shape = |d: Option<H5Dataset>| d.map(|d| d.shape().to_vec());
+        let slow = shape(fresh(files, "positions", "slow_key_with_expected_shape")?);
+        let fast = shape(fresh(files, "positions", "fast_key_with_expected_shape")?);
+        let points = |shape: &[usize]| shape.iter().product::<usize>();
+        let expected = match (&slow, &fast) {
+            // Two axes are meshed.
+            (Some(slow), Some(fast)) if slow.len() == 1 && slow != fast => {
+                Some(points(slow) * points(fast))
+            }
+            (Some(one), _) | (_, Some(one)) => Some(points(one)),
+            // Room is made beforehand where live keys say what of it is filled.
+            (None, None) if live => {
+                let frames = fresh(files, "intensities", "key")?;
+                frames.filter(|f| !f.can_grow()).map(|f| room(&f))
+            }
+            (None, None) => None,
+        };
+        Ok(Self {
+            axes: (!stream && both).then(Default::default),
+            there: 0,
+            grown: Instant::now(),
+            looked: None,
+            idle: Duration::try_from_secs_f64(idle).unwrap_or(Duration::MAX),
+            expected: expected.filter(|n| *n > 1),
+        })
+    }
+
+    /// Returns how many frames the scan will have, if something says so.
+    pub(super) fn expected(&self) -> Option<usize> {
+        self.expected
+    }
+
+    /// Tells whether it is time to look again.
+    pub(super) fn is_due(&self) -> bool {
+        self.looked.is_none_or(|looked| looked.elapsed() >= LOOK)
+    }
+
+    /// Looks how far the scan has come; returns the frames as they are. Nobody may have them open.
+    ///
+    /// # Errors
+    /// If a dataset cannot be read any more.
+    pub(super) fn look(&mut self, files: &mut Files) -> Result<H5Dataset, SourceError> {
+        self.looked = Some(Instant::now());
+        let mut there = usize::MAX;
+        for (group, name) in LIVE {
+            if let Some(live) = fresh(files, group, name)? {
+                let values = live.read().map_err(|e| failed(&e))?.to_f64();
+                there = there.min(values.iter().position(|v| *v == 0.0).unwrap_or(values.len()));
+            }
+        }
+        // What live keys say to be there was written before: so it is looked for afterwards.
+        let frames = fresh(files, "intensities", "key")?;
+        let frames = frames.ok_or_else(|| SourceError::input("the frames' dataset is gone"))?;
+        there = there.min(room(&frames));
+        if there > self.there && self.axes.is_some() {
+            if let (Some(slow), Some(fast)) = (axis(files, "slow")?, axis(files, "fast")?) {
+                let axes = [slow, fast];
+                there = there.min(points(&axes));
+                self.axes = Some(axes);
+            }
+        }
+        if there > self.there {
+            (self.there, self.grown) = (there, Instant::now());
+        }
+        Ok(frames)
+    }
+
+    /// Returns how many frames are there.
+    pub(super) fn there(&self) -> usize {
+        self.there
+    }
+
+    /// Tells whether nothing has come for so long that nothing will.
+    pub(super) fn is_idle(&self) -> bool {
+        self.grown.elapsed() > self.idle
+    }
+
+    /// Tells whether positions are in the files.
+    pub(super) fn has_positions(&self) -> bool {
+        self.axes.is_some()
+    }
+
+    /// Returns the position of a frame.
+    pub(super) fn position(&self, index: u64) -> Option<[f64; 2]> {
+        let axes @ [slow, fast] = self.axes.as_ref()?;
+        let at = usize::try_from(index).ok()?;
+        if is_mesh(axes) {
+            let columns = fast.values.len().max(1);
+            return Some([*slow.values.get(at / columns)?, *fast.values.get(at % columns)?]);
+        }
+        Some([*slow.values.get(at)?, *fast.values.get(at)?])
+    }
+}
+
+/// Two axes of a grid, and no list of points.
+fn is_mesh([slow, fast]: &[Axis; 2]) -> bool {
+    slow.one_dimensional && fast.one_dimensional && slow.values.len() != fast.values.len()
+}
+
+fn points(axes: &[Axis; 2]) -> usize {
+    let [slow, fast] = [axes[0].values.len(), axes[1].values.len()];
+    if is_mesh(axes) { slow * fast } else { slow.min(fast) }
+}
