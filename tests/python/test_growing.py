@@ -37,16 +37,17 @@ class Writer:
         n = len(frames)
         how = hdf5plugin.Bitshuffle(cname="lz4")
         size = 0 if grow else n
+        most = None if grow else n
 
         def work():
             time.sleep(late)
             with h5py.File(path, "w", libver=("v110", "v110")) as file:
                 shape = (size, *frames.shape[1:])
                 data = file.create_dataset(
-                    "data", shape, frames.dtype, chunks=(1, *shape[1:]), maxshape=(None, *shape[1:]), **how
+                    "data", shape, frames.dtype, chunks=(1, *shape[1:]), maxshape=(most, *shape[1:]), **how
                 )
-                y = file.create_dataset("y", (size,), "f8", maxshape=(None,), chunks=(16,))
-                x = file.create_dataset("x", (size,), "f8", maxshape=(None,), chunks=(16,))
+                y = file.create_dataset("y", (size,), "f8", maxshape=(most,), chunks=(16,))
+                x = file.create_dataset("x", (size,), "f8", maxshape=(most,), chunks=(16,))
                 keys = file.create_dataset("live", (n,), "i4", chunks=(16,)) if live else None
                 file["mask"] = np.ones(frames.shape[1:], "u1")
                 file.swmr_mode = True
@@ -87,20 +88,17 @@ def test_a_file_is_followed_while_it_grows(ptystream, config, tmp_path, grow, li
 
 def test_the_length_is_that_of_a_dataset_that_is_there_before(ptystream, config, tmp_path):
     frames = pixels(24, (64, 64))
-    with h5py.File(tmp_path / "plan.h5", "w") as file:
-        file["y"] = np.zeros((4, 6))
-    writer = Writer(tmp_path / "scan.h5", frames, grow=True, live=False)
-    data = block()
-    with h5py.File(tmp_path / "plan.h5") as file:
-        assert file["y"].shape == (4, 6)
-    # Room made beforehand says the length too, where live keys say what of it is filled.
-    del data["idle_secs"]
-    writer.join()
-    writer = Writer(tmp_path / "scan.h5", frames, grow=False, live=True)
-    data["intensities"]["live_key"] = "live"
-    ptystream("run", config(data), "--quiet")
-    writer.join()
-    np.testing.assert_array_equal(read(tmp_path / "out.ptyd").data, frames)
+    # That of the shape that positions will have, or of room made beforehand that live keys fill.
+    for k, (grow, more) in enumerate([(True, {}), (False, {"live_key": "live"})]):
+        path = tmp_path / f"scan{k}.h5"
+        writer = Writer(path, frames, grow, live=True)
+        data = block(dfile=f"out{k}.ptyd")
+        data["intensities"] = {"file": path.name, "key": "data", **more}
+        if grow:
+            data["positions"]["slow_key_with_expected_shape"] = "live"
+        ptystream("run", config(data), "--quiet")
+        writer.join()
+        np.testing.assert_array_equal(read(tmp_path / f"out{k}.ptyd").data, frames)
 
 
 def test_a_file_that_stops_growing_ends_the_scan(ptystream, config, tmp_path):

@@ -9,8 +9,8 @@ use hdf5::types::{FloatSize, IntSize, TypeDescriptor};
 use hdf5::{Dataset, Datatype, Group, Result, h5check};
 use hdf5_sys::LOCK;
 use hdf5_sys::h5d::{
-    H5Dcreate2, H5Dget_chunk_info_by_coord, H5Dget_create_plist, H5Dread, H5Dread_chunk, H5Drefresh,
-    H5Dwrite, H5Dwrite_chunk,
+    H5Dcreate2, H5Dget_chunk_info_by_coord, H5Dget_create_plist, H5Dread, H5Dread_chunk,
+    H5Drefresh, H5Dwrite, H5Dwrite_chunk,
 };
 use hdf5_sys::h5i::hid_t;
 use hdf5_sys::h5l::H5Lget_val;

@@ -51,10 +51,8 @@ fn what_repeats_itself_is_bounded() {
     }
     message.push(b'.');
     assert!(matches!(read(&message), Err(PickleError::Damaged(_))));
-    let deep: Vec<u8> = std::iter::repeat_n(b')', 1)
-        .chain(std::iter::repeat_n(0x85, 1000))
-        .chain([b'.'])
-        .collect();
+    let deep: Vec<u8> =
+        std::iter::repeat_n(b')', 1).chain(std::iter::repeat_n(0x85, 1000)).chain([b'.']).collect();
     assert_eq!(read(&deep), Err(PickleError::Damaged("it is nested too deeply")));
 }
 

@@ -143,6 +143,11 @@ impl Arrivals {
         self.ended.get_or_insert(now);
     }
 
+    /// Tells whether the series has ended.
+    pub fn has_ended(&self) -> bool {
+        self.ended.is_some()
+    }
+
     /// Tells whether no more frames are waited for, since the series ended long enough ago.
     pub fn is_over(&self, now: Duration) -> bool {
         self.ended.is_some_and(|ended| now >= ended + SETTLE)

@@ -61,6 +61,16 @@ const WAIT: ParamDecl = ParamDecl::new(
 .unit("s")
 .level(1)
 .bytes_unaffected();
+const IDLE: ParamDecl = ParamDecl::new(
+    "idle_secs",
+    &[ParamType::Float],
+    ParamDefault::Float(600.0),
+    "After so long without a message a series that has begun counts as ended.",
+)
+.above(0.0)
+.unit("s")
+.level(1)
+.bytes_unaffected();
 const MASK: ParamDecl = ParamDecl::new(
     "from_stream.mask",
     &[ParamType::Bool],
@@ -93,12 +103,12 @@ const MEMORY: ParamDecl = ParamDecl::new(
 .level(2)
 .bytes_unaffected();
 
-const SHARED: [ParamDecl; 34] = joined::<12, 22, 34>(
-    joined::<5, 7, 12>([ADDRESS, WAIT, MASK, FLATFIELD, MEMORY], position_file::PARAMS),
+const SHARED: [ParamDecl; 35] = joined::<13, 22, 35>(
+    joined::<6, 7, 13>([ADDRESS, WAIT, IDLE, MASK, FLATFIELD, MEMORY], position_file::PARAMS),
     positions::PARAMS,
 );
 static SIMPLON: &[ParamDecl] = &SHARED;
-static STREAM2: &[ParamDecl] = &joined::<1, 34, 35>([CHANNEL], SHARED);
+static STREAM2: &[ParamDecl] = &joined::<1, 35, 36>([CHANNEL], SHARED);
 
 /// Returns the registry's entries of these sources.
 pub fn kinds() -> [SourceKind; 2] {
@@ -151,6 +161,9 @@ struct Detector {
     header: Option<Header>,
     form: FrameForm,
     began: Instant,
+    /// When the last message came.
+    heard: Duration,
+    idle: Duration,
     /// When the frames that were taken last were exposed, and came.
     taken: VecDeque<(Index, Option<Exposure>, Option<Instant>)>,
     said_full: bool,
@@ -191,6 +204,9 @@ impl Detector {
             header: None,
             form: FrameForm { dtype: Dtype::U8, shape: [1, 1] },
             began: Instant::now(),
+            heard: Duration::ZERO,
+            idle: Duration::try_from_secs_f64(keys.number("idle_secs")?.unwrap_or(600.0))
+                .unwrap_or(Duration::MAX),
             taken: VecDeque::with_capacity(TAKEN),
             said_full: false,
             said_end: false,
@@ -251,6 +267,7 @@ impl Detector {
                 }
                 let stream = &mut self.streams[at];
                 let Ok(parts) = stream.incoming.messages.try_recv() else { break };
+                self.heard = now;
                 for event in stream.protocol.feed(parts) {
                     self.on_event(event, now);
                 }
@@ -355,6 +372,13 @@ impl Source for Detector {
         }
         self.read();
         let now = self.began.elapsed();
+        if now.saturating_sub(self.heard) > self.idle && !self.arrivals.has_ended() {
+            tracing::warn!(
+                "no message for {} s: the series counts as ended (data.idle_secs)",
+                self.idle.as_secs_f64()
+            );
+            self.arrivals.end(now);
+        }
         let there = self.arrivals.accessible(now);
         let accessible = frames.min((there as usize).saturating_sub(start));
         let over = self.arrivals.is_over(now)

@@ -46,6 +46,19 @@ fn htype(json: &Json) -> &str {
     json["htype"].as_str().unwrap_or_default()
 }
 
+fn is_image(htype: &str) -> bool {
+    htype.starts_with("dimage-") || htype.starts_with("image-")
+}
+
+/// Tells whether a part is the first of a message.
+fn begins_another(part: &[u8]) -> bool {
+    let kind = |json: &Json| {
+        let kind = htype(json);
+        is_image(kind) || kind.contains("header-") || kind.contains("series_end")
+    };
+    serde_json::from_slice::<Json>(part).is_ok_and(|json| kind(&json))
+}
+
 fn truth(json: &Json) -> bool {
     json.as_bool().unwrap_or_else(|| json.as_f64().is_some_and(|n| n != 0.0))
 }
@@ -73,24 +86,30 @@ fn pixel_type(name: &str) -> Option<Dtype> {
 }
 
 impl Simplon {
-    /// Tells what a message means; often it is nothing yet.
+    /// Tells what a message means; often it is nothing yet, and one simulator sends several at once.
     pub fn feed(&mut self, parts: Vec<Bytes>) -> Vec<Event> {
         let mut events = Vec::new();
-        let first = parts.first().and_then(|part| serde_json::from_slice::<Json>(part).ok());
-        let kind = first.as_ref().filter(|_| self.blob.is_none()).map_or("", htype);
-        if kind.starts_with("dimage-") || kind.starts_with("image-") {
-            self.begun(&mut events);
-            events.push(self.image(first.unwrap_or_default(), &parts));
-            return events;
-        }
-        for part in parts {
+        let mut rest = &parts[..];
+        while let Some((part, others)) = rest.split_first() {
             if let Some(blob) = self.blob.take() {
-                self.take_blob(&blob, part);
+                self.take_blob(&blob, part.clone());
+                rest = others;
             } else {
-                match serde_json::from_slice::<Json>(&part) {
+                match serde_json::from_slice::<Json>(part) {
+                    Ok(json) if is_image(htype(&json)) => {
+                        self.begun(&mut events);
+                        // Description and blob; times and an appendix, as far as they are there.
+                        let more = rest.iter().skip(3).take(2);
+                        let count = 3 + more.take_while(|part| !begins_another(part)).count();
+                        let (image, others) = rest.split_at(count.min(rest.len()));
+                        events.push(self.image(json, image));
+                        rest = others;
+                        continue;
+                    }
                     Ok(json) => self.describe(&json, &mut events),
                     Err(error) => events.push(Event::Unknown(format!("it is no JSON: {error}"))),
                 }
+                rest = others;
             }
             if self.beginning && !self.configures && self.blob.is_none() && self.blobs_left == 0 {
                 self.begun(&mut events);
@@ -311,6 +330,22 @@ mod tests {
 
     fn start(detail: &str) -> Bytes {
         json(&format!(r#"{{"htype":"dheader-1.0","series":4,"header_detail":"{detail}"}}"#))
+    }
+
+    #[test]
+    fn several_messages_may_come_as_one() {
+        let all = [
+            vec![start("basic"), json(CONFIG)],
+            image(4, 0, "<", vec![1; 12]),
+            [image(4, 1, "<", vec![2; 12]), vec![json(r#"{"x":1.5}"#)]].concat(),
+            image(4, 2, "<", vec![3; 12])[..3].to_vec(),
+            vec![json(r#"{"htype":"dseries_end-1.0","series":4}"#)],
+        ];
+        let mut reader = Simplon::default();
+        let apart: Vec<Event> = all.iter().flat_map(|parts| reader.feed(parts.clone())).collect();
+        assert_eq!(Simplon::default().feed(all.concat()), apart);
+        let frames = apart.iter().filter(|e| matches!(e, Event::Image(_, Arrival::Frame(_))));
+        assert_eq!((frames.count(), apart.len()), (3, 5));
     }
 
     #[test]

@@ -118,7 +118,8 @@ impl Growth {
 
     fn open(files: &mut Files) -> Result<Self, SourceError> {
         let keys = Keys(&files.spec);
-        let needed = |key: &str, text: &str| SourceError::Param { key: key.into(), text: text.into() };
+        let needed =
+            |key: &str, text: &str| SourceError::Param { key: key.into(), text: text.into() };
         if !keys.has("intensities.key") {
             return Err(needed("intensities.key", "is needed: the dataset of the frames"));
         }

@@ -29,14 +29,15 @@ mod params;
 mod positions;
 pub(super) mod stack;
 
+use super::image;
 use super::keys::{Keys, wrong};
 use super::stamp::stamp;
-use super::image;
 use crate::positions as streams;
 use each::{Correction, Corrections};
 use growth::{Growth, PARAMETER};
 use order::Order;
 use padding::Padding;
+use params::PARAMS;
 use ptystream_common::dtype::Dtype;
 use ptystream_common::error::chain;
 use ptystream_common::frame::{Array, FrameForm, Loaded};
@@ -45,7 +46,6 @@ use ptystream_common::index::Index;
 use ptystream_common::source::{
     Check, Common, Recorded, Source, SourceError, SourceKind, SourceSpec, WithFrames,
 };
-use params::PARAMS;
 use stack::Stack;
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
@@ -180,7 +180,9 @@ impl Hdf5Source {
     pub fn open(spec: &SourceSpec, growing: bool) -> Result<Self, SourceError> {
         let mut files = Files { spec: spec.clone(), open: HashMap::new(), growing };
         let (growth, grown) = match growing {
-            true => Growth::wait(&mut files).map(|(growth, frames)| (Some(growth), Some(frames)))?,
+            true => {
+                Growth::wait(&mut files).map(|(growth, frames)| (Some(growth), Some(frames)))?
+            }
             false => (None, None),
         };
         let datasets = match growing {
@@ -214,7 +216,9 @@ impl Hdf5Source {
         let fast = files.dataset("positions", "fast_key");
         // Positions that cannot be opened are reported where they are read.
         let grid = match (&slow, &fast) {
-            (Ok(Some(slow)), Ok(Some(fast))) if !growing => positions::grid(Keys(spec), slow, fast, &frames),
+            (Ok(Some(slow)), Ok(Some(fast))) if !growing => {
+                positions::grid(Keys(spec), slow, fast, &frames)
+            }
             _ => frames.lead(),
         };
         let order = Order::new(Keys(spec), &grid, filter.as_ref(), &frames)?;
@@ -417,7 +421,9 @@ impl Source for Hdf5Source {
             return match wanted {
                 Some(n) => Err(SourceError::Interrupted {
                     frames: there as u64,
-                    reason: format!("the file stopped growing at {there} of {n} frames (data.idle_secs)"),
+                    reason: format!(
+                        "the file stopped growing at {there} of {n} frames (data.idle_secs)"
+                    ),
                 }),
                 None => {
                     let accessible = frames.min(there.saturating_sub(start));
