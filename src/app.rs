@@ -7,7 +7,7 @@ use crate::progress::{LogWriter, Show};
 use crate::signals::{self, Caught};
 use crate::{
     chaos, check, checksums, compare, config, health, init, inspect, local, memory, params_cmd,
-    peek, picture, ranks, repair, replay, report, roles, runs,
+    peek, picture, ranks, repair, replay, report, roles, runs, simulate,
 };
 use clap::Parser;
 use ptystream_common::error::{Failure, Kind, chain};
@@ -181,6 +181,7 @@ fn dispatch(command: Command, registry: &Registry, shutdown: &Shutdown) -> Resul
         }
         Command::Record(args) => print(&replay::record(&args, shutdown)?),
         Command::Replay(args) => print(&replay::replay(&args, shutdown)?),
+        Command::Simulate(args) => print(&simulate::simulate(&args, registry, shutdown)?),
         Command::Health(args) => {
             let (text, lives) = health::check(&args)?;
             print(&text)?;
@@ -296,6 +297,14 @@ pub(crate) fn load(args: &ScanArgs, registry: &Registry) -> Result<Config, Failu
                     configuration";
         return Err(Failure::new(Kind::Config, text));
     }
+    configured(args, registry)
+}
+
+/// Loads what is given, be it a configuration or single parameters.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn configured(args: &ScanArgs, registry: &Registry) -> Result<Config, Failure> {
     let mut set = args.set.clone();
     if args.force {
         set.push("pipeline.force=true".into());

@@ -1,5 +1,9 @@
 //! What can be typed.
 
+mod instruments;
+
+pub use instruments::{DetectorKind, PositionsKind, RecordArgs, ReplayArgs, SimulateArgs};
+
 use crate::rendezvous::Place;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -114,6 +118,8 @@ pub enum Command {
     Record(RecordArgs),
     /// Send a recording again, as the instruments did, with faults on request
     Replay(ReplayArgs),
+    /// Publish a scan as a detector and an instrument of positions would, for rehearsals
+    Simulate(Box<SimulateArgs>),
     /// Tell whether a role lives, by the file of its --health; exit code 1 if it does not
     Health(HealthArgs),
 }
@@ -348,51 +354,6 @@ pub struct SinkArgs {
     /// Seconds to wait for a role that is not there
     #[arg(long, default_value_t = 60.0, value_name = "SECONDS")]
     pub peer_timeout: f64,
-}
-
-/// `ptystream record`
-#[derive(Args, Debug)]
-pub struct RecordArgs {
-    /// Where the instruments send: tcp://HOST:PORT of a PUSH socket, sub+tcp://HOST:PORT of a PUB socket
-    #[arg(required = true, value_name = "ADDRESS")]
-    pub addresses: Vec<String>,
-    /// The file that is written
-    #[arg(long, value_name = "FILE")]
-    pub out: PathBuf,
-    /// Seconds after which it ends
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
-    pub secs: Option<f64>,
-    /// Messages after which it ends
-    #[arg(long, value_name = "N")]
-    pub messages: Option<u64>,
-}
-
-/// `ptystream replay`
-#[derive(Args, Debug)]
-pub struct ReplayArgs {
-    /// A recording: of `ptystream record`, a .zmqdump or a .cbors
-    pub file: PathBuf,
-    /// Address to bind, one for each stream of the recording, in its order
-    #[arg(long, required = true, value_name = "ADDRESS")]
-    pub bind: Vec<String>,
-    /// How many times as fast as it was recorded; 0: as fast as it is taken
-    #[arg(long, default_value_t = 1.0, value_name = "FACTOR", value_parser = seconds)]
-    pub speed: f64,
-    /// Publish to all (PUB), though the recording does not say so
-    #[arg(long)]
-    pub publish: bool,
-    /// Leave out every so many messages
-    #[arg(long, value_name = "N")]
-    pub drop: Option<u64>,
-    /// Send every so many messages twice
-    #[arg(long, value_name = "N")]
-    pub duplicate: Option<u64>,
-    /// Send every so many messages after the next one
-    #[arg(long, value_name = "N")]
-    pub reorder: Option<u64>,
-    /// Cut the longest part of every so many messages in half
-    #[arg(long, value_name = "N")]
-    pub truncate: Option<u64>,
 }
 
 /// `ptystream health`

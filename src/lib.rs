@@ -47,6 +47,7 @@ pub mod report;
 pub mod roles;
 mod runs;
 pub mod signals;
+pub mod simulate;
 pub mod watch;
 
 pub use app::main_with;

@@ -4,47 +4,56 @@
 use hdrhistogram::Histogram;
 use ptystream_common::report::Latency;
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 /// Microseconds beyond which it does not matter any more: an hour.
 const LONGEST: u64 = 3_600_000_000;
 
-/// Times of arrival, and how long it took; what is counted is shared between clones.
+/// Times of arrival, and how long it took; clones share them.
 #[derive(Clone, Debug)]
-pub(crate) struct Watch {
+pub(crate) struct Watch(Arc<Mutex<Times>>);
+
+#[derive(Debug)]
+struct Times {
     waiting: VecDeque<(u64, Instant)>,
-    took: Arc<Mutex<Histogram<u64>>>,
+    took: Histogram<u64>,
 }
 
 impl Default for Watch {
     fn default() -> Self {
         let took = Histogram::new_with_bounds(1, LONGEST, 2).expect("the bounds are in order");
-        Self { waiting: VecDeque::new(), took: Arc::new(Mutex::new(took)) }
+        Self(Arc::new(Mutex::new(Times { waiting: VecDeque::new(), took })))
     }
 }
 
 impl Watch {
+    fn times(&self) -> MutexGuard<'_, Times> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A frame was taken from the source, into which it came at that time; `None`: now.
-    pub fn came(&mut self, index: u64, at: Option<Instant>) {
+    pub fn came(&self, index: u64, at: Option<Instant>) {
+        let mut times = self.times();
         // A frame for which there was no room is taken again.
-        if self.waiting.back().is_none_or(|(last, _)| *last < index) {
-            self.waiting.push_back((index, at.unwrap_or_else(Instant::now)));
+        if times.waiting.back().is_none_or(|(last, _)| *last < index) {
+            times.waiting.push_back((index, at.unwrap_or_else(Instant::now)));
         }
     }
 
     /// Every index below is visible.
-    pub fn durable(&mut self, watermark: u64, now: Instant) {
-        let mut took = self.took.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some((_, came)) = self.waiting.pop_front_if(|(index, _)| *index < watermark) {
+    pub fn durable(&self, watermark: u64, now: Instant) {
+        let mut times = self.times();
+        while let Some((_, came)) = times.waiting.pop_front_if(|(index, _)| *index < watermark) {
             let micros = now.saturating_duration_since(came).as_micros();
-            took.saturating_record(u64::try_from(micros).unwrap_or(LONGEST).max(1));
+            let micros = u64::try_from(micros).unwrap_or(LONGEST).max(1);
+            times.took.saturating_record(micros);
         }
     }
 
     /// Sums up; `None` where nothing was measured.
     pub fn report(&self) -> Option<Latency> {
-        let took = self.took.lock().unwrap_or_else(PoisonError::into_inner);
+        let took = &self.times().took;
         let secs = |micros: u64| micros as f64 * 1e-6;
         (!took.is_empty()).then(|| Latency {
             frames: took.len(),
@@ -63,7 +72,7 @@ mod tests {
 
     #[test]
     fn half_and_nearly_all_are_told() {
-        let (mut watch, begun) = (Watch::default(), Instant::now());
+        let (watch, begun) = (Watch::default(), Instant::now());
         assert_eq!(watch.report(), None);
         for index in 0..100 {
             watch.came(index, Some(begun + Duration::from_millis(index)));

@@ -14,6 +14,7 @@
 //! | [`axes`] | units, sign and order of the axes |
 //! | [`join`] | which position belongs to which frame: no sockets, no clock |
 //! | [`joined`] | the frames' source and its positions as one source |
+//! | [`sends`] | what instruments send, for rehearsals |
 //! | [`settings`] | the parameters |
 
 pub mod axes;
@@ -25,6 +26,7 @@ pub mod lines;
 pub mod panda;
 pub mod panda_json;
 pub mod pickle;
+pub mod sends;
 pub mod settings;
 pub mod stream;
 pub mod tree;

@@ -12,7 +12,7 @@ use ptystream_common::message::{Aborted, Body, SinkReport, Stamp, is_wanted};
 use ptystream_common::params::{OnAbort, OnGap};
 use ptystream_common::report::{ProducerPart, ScanReport, time_text};
 use std::collections::BTreeMap;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 impl Producer<'_> {
     /// Indices below `available` have come; where the source has ended, no others will.
@@ -177,6 +177,10 @@ impl Producer<'_> {
         let mut waiting: BTreeMap<PeerId, String> =
             self.workers.peers().into_iter().map(|peer| (peer, name(peer))).collect();
         waiting.extend(self.sink.map(|sink| (sink, "the sink".to_owned())));
+        if result.is_ok() {
+            // The sink has said that all is there, which is later than any state that it told.
+            self.reader.latency.durable(u64::MAX, Instant::now());
+        }
         let part = self.part();
         if let (Ok(report), Some(sink)) = (&result, self.sink)
             && !report.already_complete

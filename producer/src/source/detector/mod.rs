@@ -12,10 +12,12 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`header`] | the beginning of a series, whatever the protocol |
+//! | [`sends`] | what a detector sends, for rehearsals |
 //! | [`arrivals`] | frames that have come and were not taken: order, room, what is lost |
 
 pub mod arrivals;
 pub mod header;
+pub mod sends;
 pub mod simplon;
 pub mod stream2;
 

@@ -15,9 +15,9 @@ use ptystream_common::frame::{Array, FrameForm, RawFrame};
 use ptystream_common::source::Exposure;
 use ptystream_common::value::Value;
 
-const SELF_DESCRIBED: u64 = 55799;
-const MULTI_DIMENSIONAL: u64 = 40;
-const COMPRESSED: u64 = 56500;
+pub(super) const SELF_DESCRIBED: u64 = 55799;
+pub(super) const MULTI_DIMENSIONAL: u64 = 40;
+pub(super) const COMPRESSED: u64 = 56500;
 /// No frame has more bytes.
 const MOST: usize = 1 << 32;
 /// Deepest nesting of user_data.
@@ -52,6 +52,11 @@ fn pixel_type(tag: u64) -> Option<Dtype> {
         86 => Dtype::F64,
         _ => return None,
     })
+}
+
+/// Returns the tag of RFC 8746 of a type, little-endian.
+pub(super) fn tag_of(dtype: Dtype) -> u64 {
+    (64..=86).find(|tag| pixel_type(*tag) == Some(dtype)).unwrap_or(64)
 }
 
 fn named_type(name: &str) -> Option<Dtype> {
