@@ -9,7 +9,7 @@ JOBS ?= 4
 SCHEDULES ?= 1000000
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-compose test-long chaos simulate lint fmt bench bench-scaling build venv setup clean
+.PHONY: help demo test test-compose test-long chaos simulate fuzz lint fmt bench bench-live bench-scaling build venv setup clean
 
 help: ## Lists the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ chaos: setup ## Runs scans under faults and compares what they leave: SEEDS=20 F
 simulate: setup ## Runs the cores through SCHEDULES schedules of faults (a million).
 	@PTYSTREAM_SCHEDULES=$(SCHEDULES) cargo test -p ptystream --test simulation
 
+fuzz: venv ## Fuzzes the decoders of what comes from outside, FUZZ_SECS (600) each; needs a nightly compiler.
+	@tests/tools/fuzz.sh $${FUZZ_SECS:-600} $(TARGET)
+
 lint: setup ## Checks format, clippy and documentation.
 	@tests/tools/lint.sh
 
@@ -46,6 +49,9 @@ fmt: ## Formats the Rust sources.
 bench: setup ## Measures the kernels, and the whole program against the floor of the same work.
 	@cargo bench -p ptystream-worker
 	@cargo bench -p ptystream --bench pipeline
+
+bench-live: setup ## Measures a detector's stream: frames/s against the floor, the join, latency at a steady 1 kHz.
+	@cargo bench -p ptystream --bench live
 
 bench-scaling: venv ## Measures what more workers bring, small frames, and idle MPI ranks; draws docs/scaling.svg.
 	@cargo bench --features mpi --bench scaling

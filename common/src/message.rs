@@ -325,7 +325,7 @@ pub struct Ticket {
     pub gaps: Vec<Index>,
     /// `None`: the worker reads. Else part 0 holds the frames' payloads one after the other, and
     /// part 1, if `weights` is set, their weights.
-    pub pixels: Option<PixelsHead>,
+    pub pixels: Option<Box<PixelsHead>>,
 }
 
 /// How the frames of a ticket lie in its parts.

@@ -44,7 +44,8 @@ impl Watch {
     /// Every index below is visible.
     pub fn durable(&self, watermark: u64, now: Instant) {
         let mut times = self.times();
-        while let Some((_, came)) = times.waiting.pop_front_if(|(index, _)| *index < watermark) {
+        while let Some(&(_, came)) = times.waiting.front().filter(|(index, _)| *index < watermark) {
+            times.waiting.pop_front();
             let micros = now.saturating_duration_since(came).as_micros();
             let micros = u64::try_from(micros).unwrap_or(LONGEST).max(1);
             times.took.saturating_record(micros);

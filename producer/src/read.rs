@@ -197,7 +197,7 @@ fn read(source: &mut dyn Source, common: &Common, ticket: &Ticket) -> Result<Pac
 pub(crate) fn seal(stamp: Stamp, mut ticket: Ticket, packed: Packed, checksums: bool) -> Message {
     let (mut head, parts) = packed;
     head.checksums = checksums.then(|| checksum::sums(&parts));
-    ticket.pixels = Some(head);
+    ticket.pixels = Some(Box::new(head));
     Message::with_parts(stamp, Body::Ticket(ticket), parts)
 }
 

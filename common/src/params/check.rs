@@ -83,6 +83,7 @@ impl ParamDecl {
                 ParamType::BoolTriple => "a list of three truth values".to_owned(),
                 ParamType::List => "a list".to_owned(),
                 ParamType::Image => "a path or { file, key }".to_owned(),
+                ParamType::Pattern => "{ pattern, points, step }".to_owned(),
                 ParamType::Images => "a path, { file, key, invert } or a list of these".to_owned(),
                 ParamType::Group => "a group".to_owned(),
             })
@@ -141,6 +142,7 @@ impl ParamDecl {
             (ParamType::BoolTriple, Value::List(items)) if items.len() == 3 => {
                 items.iter().map(truth).collect::<Option<_>>().map(Value::List)
             }
+            (ParamType::Pattern, Value::Map(_)) => Some(value.clone()),
             (ParamType::Image | ParamType::Images, one) if is_image(one) => Some(value.clone()),
             (ParamType::Images, Value::List(items)) => {
                 (!items.is_empty() && items.iter().all(is_image)).then(|| value.clone())

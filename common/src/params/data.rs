@@ -78,13 +78,13 @@ pub const DATA: &[ParamDecl] = &[
         .bytes_unaffected(),
     ParamDecl::new(
         "positions_theory",
-        &[T::List, T::None],
+        &[T::List, T::Pattern, T::None],
         D::None,
-        "Theoretical positions, a list of (y, x).",
+        "Theoretical positions, a list of (y, x), or a formula.",
     )
     .unit("m")
-    .doc("There are then as many frames as positions here, whatever `num_frames` says. They take the place of the source's list of positions, but not of positions that come with the frames themselves.")
-    .cure("give a list of pairs (y, x) in metres")
+    .doc("There are then as many frames as positions here, whatever `num_frames` says. A formula is { pattern, points, step, center }: `raster` and `snake` of [rows, columns] points, `round` and `spiral` of so many. They take the place of the source's list of positions, but not of positions that come with the frames themselves.")
+    .cure("give a list of pairs (y, x) in metres, or { pattern = \"snake\", points = [20, 30], step = 1e-6 }")
     .level(2),
     ParamDecl::new("mask", &[T::Images, T::None], D::None, "Masks that are combined: a pixel is good where all say so.")
         .doc("A path, { file, key, invert }, or a list of these: .npy, TIFF, EDF, CBF, or a dataset (`key`) of an HDF5 file. 0 is bad; with `invert`, 0 is good. They count in addition to a mask that the source itself has.")

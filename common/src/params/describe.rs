@@ -20,6 +20,7 @@ impl fmt::Display for ParamType {
             Self::BoolTriple => "(bool, bool, bool)",
             Self::List => "list",
             Self::Image => "image",
+            Self::Pattern => "pattern",
             Self::Images => "image or list of images",
             Self::Group => "Param",
         })

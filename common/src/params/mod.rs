@@ -15,6 +15,7 @@ mod build;
 mod check;
 mod data;
 mod describe;
+mod pattern;
 mod pipeline;
 mod read;
 mod schema;
@@ -59,6 +60,8 @@ pub enum ParamType {
     Image,
     /// One such file, or a list of them.
     Images,
+    /// A table that describes a scan's points by a formula.
+    Pattern,
     /// A group of parameters of its own.
     Group,
 }

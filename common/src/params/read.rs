@@ -75,6 +75,10 @@ pub(super) fn orientation(value: &Value) -> Result<Orientation, String> {
 /// Reads pairs (y, x) into an array.
 pub(super) fn positions(value: &Value) -> Result<NumArray, String> {
     let cure = "give pairs (y, x) in metres";
+    if let Value::Map(entries) = value {
+        let items = super::pattern::points(entries)?.concat();
+        return Ok(NumArray { dtype: Dtype::F64, shape: vec![items.len() / 2, 2], items });
+    }
     let Value::List(rows) = value else { return Err(misfit()) };
     if rows.is_empty() {
         return Err(format!("the list is empty; {cure}"));

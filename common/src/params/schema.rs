@@ -122,6 +122,17 @@ fn type_schema(decl: &ParamDecl, ty: ParamType) -> Json {
         ParamType::Images => json!({
             "anyOf": [image(), { "type": "array", "items": image(), "minItems": 1 }]
         }),
+        ParamType::Pattern => json!({
+            "type": "object",
+            "additionalProperties": false,
+            "required": ["pattern", "points", "step"],
+            "properties": {
+                "pattern": { "enum": ["raster", "snake", "round", "spiral"] },
+                "points": { "type": ["integer", "array"] },
+                "step": { "type": ["number", "array"] },
+                "center": { "type": "array" }
+            }
+        }),
         ParamType::Group => json!({ "type": "object" }),
     }
 }

@@ -76,7 +76,7 @@ fn ticket() -> Ticket {
         task: Task::Prepare,
         gaps: vec![],
         positions: None,
-        pixels: Some(PixelsHead {
+        pixels: Some(Box::new(PixelsHead {
             frames: vec![
                 (Encoding::Raw, 40),
                 (Encoding::Filters(vec![Filter::Shuffle(2), Filter::Deflate(4)]), 11),
@@ -86,7 +86,7 @@ fn ticket() -> Ticket {
             scale: None,
             scalars: None,
             checksums: None,
-        }),
+        })),
     }
 }
 

@@ -89,14 +89,14 @@ fn ticket(first: u64, count: u32, task: Task) -> (Body, Bytes) {
         task,
         positions: Some(vec![[1e-6, -2.5e-6]; count as usize]),
         gaps: vec![],
-        pixels: Some(PixelsHead {
+        pixels: Some(Box::new(PixelsHead {
             frames: vec![(Encoding::Raw, 12); count as usize],
             positions: None,
             weights: None,
             scale: None,
             scalars: None,
             checksums: None,
-        }),
+        })),
     };
     (Body::Ticket(ticket), pixels.into())
 }

@@ -11,7 +11,7 @@
 //! | [`contrast`], [`panda`], [`panda_json`], [`lines`] | decoders: bytes in, [`Event`]s out |
 //! | [`pickle`], [`tree`], [`columns`] | what messages hold, and which numbers are taken |
 //! | [`stream`] | sockets and files |
-//! | [`axes`] | units, sign and order of the axes |
+//! | [`mod@axes`] | units, sign and order of the axes |
 //! | [`join`] | which position belongs to which frame: no sockets, no clock |
 //! | [`joined`] | the frames' source and its positions as one source |
 //! | [`sends`] | what instruments send, for rehearsals |

@@ -260,7 +260,7 @@ impl Panda {
             return Err(Event::Unknown("a frame does not begin with 'BIN '".into()));
         }
         let length = u32::from_le_bytes([head[4], head[5], head[6], head[7]]) as usize;
-        if length < 8 || length > LONGEST || !(length - 8).is_multiple_of(table.row.max(1)) {
+        if !(8..=LONGEST).contains(&length) || !(length - 8).is_multiple_of(table.row.max(1)) {
             let text = format!("a frame of {length} bytes does not hold samples of {}", table.row);
             return Err(Event::Unknown(text));
         }

@@ -3,7 +3,7 @@
 //! A pickle is a program that builds objects; a real unpickler may call anything. This one knows numbers,
 //! texts, bytes, tuples, lists, dicts, `collections.OrderedDict` and numpy's arrays and scalars of numbers.
 //! Whatever else a pickle asks for is refused by name. Nothing is called and nothing imported; memory is
-//! bounded by the length of the message, nesting by [`DEEPEST`].
+//! bounded by the length of the message, nesting by 32 levels.
 //!
 //! # Source
 //! CPython `Lib/pickletools.py`, which describes the opcodes of protocols 0 to 5; numpy

@@ -27,10 +27,13 @@ const TICK: Duration = Duration::from_millis(100);
 /// The data port of a PandA.
 const PORT: u16 = 8888;
 
+/// Tells what a message means.
+type Feed = Box<dyn FnMut(&[u8]) -> Option<Event> + Send>;
+
 /// Where positions come from.
 pub(super) enum Stream {
     /// Messages over PUB.
-    Messages(Incoming, Box<dyn FnMut(&[u8]) -> Option<Event> + Send>),
+    Messages(Incoming, Feed),
     /// A connection that a thread keeps empty: a slow reader would block the instrument.
     Connection(Receiver<Event>, Connected),
     /// A text.

@@ -165,7 +165,7 @@ fn clean_scans_raise_no_alarm_and_shifts_are_found_where_the_signal_allows() {
             other => wrong.push(format!("{seed} {pattern:?} {n} {by}: {other:?}")),
         }
     }
-    println!("{told} of {} told, {found} shifts found; {by_pattern:?}", rounds());
+    eprintln!("{told} of {} told, {found} shifts found; {by_pattern:?}", rounds());
     assert!(wrong.is_empty(), "{wrong:#?}");
     assert!(told * 3 >= rounds(), "{told} scans are told at all");
     assert!(found * 100 >= told * 95, "{found} of {told} shifts are found");
@@ -197,7 +197,7 @@ fn slips_are_found_where_they_are() {
             other => wrong.push(format!("{seed} {pattern:?} {n} at {at}: {other:?}")),
         }
     }
-    println!("{told} told, {found} slips found, {misplaced} misplaced");
+    eprintln!("{told} told, {found} slips found, {misplaced} misplaced");
     assert!(wrong.is_empty(), "{wrong:#?}");
     assert!(found * 100 >= told * 95, "{found} of {told} slips are found");
     assert!(misplaced * 100 <= found, "{misplaced} of {found} are misplaced");

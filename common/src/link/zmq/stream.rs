@@ -7,12 +7,13 @@ use super::super::address::ZmqAddress;
 use super::{CONNECT_TIMEOUT, FLUSH_TIMEOUT, InFlight, LINGER, finish, idle, options, outgoing};
 use crate::error::{Failure, Kind};
 use bytes::Bytes;
-use crossbeam_channel::{Receiver, SendTimeoutError, Sender, TryRecvError, bounded};
+use crossbeam_channel::{Receiver, SendTimeoutError, Sender, bounded};
 use futures::StreamExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
 use zeromq::{
     PubSocket, PullSocket, PushSocket, Socket, SocketEvent, SocketRecv, SocketSend, SubSocket,
     ZmqError,
@@ -193,7 +194,8 @@ pub enum Sending {
 pub struct Outgoing {
     /// Where it is bound, the port being filled in.
     pub address: String,
-    commands: Sender<Vec<Bytes>>,
+    /// `None` once it ends.
+    commands: Option<mpsc::Sender<Vec<Bytes>>>,
     peers: Arc<AtomicUsize>,
     thread: Option<JoinHandle<()>>,
 }
@@ -213,7 +215,7 @@ impl Outgoing {
         }
         let failed =
             |text: String| Failure::new(Kind::Peer, format!("cannot bind {address}: {text}"));
-        let (commands, rx) = bounded(1);
+        let (commands, rx) = mpsc::channel(1);
         let (bound, told) = bounded(1);
         let peers = Arc::new(AtomicUsize::new(0));
         let feed = Feed { rx, peers: peers.clone(), in_flight: InFlight::default() };
@@ -231,7 +233,9 @@ impl Outgoing {
             })
             .map_err(|e| failed(e.to_string()))?;
         match told.recv() {
-            Ok(Ok(address)) => Ok(Self { address, commands, peers, thread: Some(thread) }),
+            Ok(Ok(address)) => {
+                Ok(Self { address, commands: Some(commands), peers, thread: Some(thread) })
+            }
             Ok(Err(text)) => Err(failed(text)),
             Err(_) => Err(failed("its thread has ended".into())),
         }
@@ -244,16 +248,17 @@ impl Outgoing {
 
     /// Sends a message; waits while too many are on their way.
     pub fn send(&self, parts: Vec<Bytes>) {
-        // The thread ends only when this is dropped.
-        let _ = self.commands.send(parts);
+        if let Some(commands) = &self.commands {
+            // The thread ends only when this is dropped.
+            let _ = commands.blocking_send(parts);
+        }
     }
 }
 
 impl Drop for Outgoing {
     /// Waits until what was sent is on its way.
     fn drop(&mut self) {
-        let (nobody, _) = bounded(0);
-        self.commands = nobody;
+        self.commands = None;
         if let Some(thread) = self.thread.take() {
             // One that panicked has said so.
             let _ = thread.join();
@@ -263,14 +268,14 @@ impl Drop for Outgoing {
 
 /// The thread of an [`Outgoing`].
 struct Feed {
-    rx: Receiver<Vec<Bytes>>,
+    rx: mpsc::Receiver<Vec<Bytes>>,
     peers: Arc<AtomicUsize>,
     in_flight: InFlight,
 }
 
 impl Feed {
     async fn run<S: Socket + SocketSend>(
-        self,
+        mut self,
         make: fn(zeromq::SocketOptions) -> S,
         target: &str,
         bound: &Sender<Result<String, String>>,
@@ -292,13 +297,10 @@ impl Feed {
                 tokio::time::sleep(SHORT).await;
                 continue;
             }
-            let parts = match self.rx.try_recv() {
-                Ok(parts) => parts,
-                Err(TryRecvError::Empty) => {
-                    tokio::time::sleep(SHORT).await;
-                    continue;
-                }
-                Err(TryRecvError::Disconnected) => break,
+            let parts = match tokio::time::timeout(TICK, self.rx.recv()).await {
+                Ok(Some(parts)) => parts,
+                Ok(None) => break,
+                Err(_) => continue,
             };
             // Bytes are shared: a second try costs nothing.
             while socket.send(outgoing(None, parts.clone(), &self.in_flight)).await.is_err() {

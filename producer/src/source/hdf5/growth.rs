@@ -185,12 +185,13 @@ impl Growth {
         let frames = fresh(files, "intensities", "key")?;
         let frames = frames.ok_or_else(|| SourceError::input("the frames' dataset is gone"))?;
         there = there.min(room(&frames));
-        if there > self.there && self.axes.is_some() {
-            if let (Some(slow), Some(fast)) = (axis(files, "slow")?, axis(files, "fast")?) {
-                let axes = [slow, fast];
-                there = there.min(points(&axes));
-                self.axes = Some(axes);
-            }
+        if there > self.there
+            && self.axes.is_some()
+            && let (Some(slow), Some(fast)) = (axis(files, "slow")?, axis(files, "fast")?)
+        {
+            let axes = [slow, fast];
+            there = there.min(points(&axes));
+            self.axes = Some(axes);
         }
         if there > self.there {
             (self.there, self.grown) = (there, Instant::now());
