@@ -17,8 +17,10 @@
 use super::columns::missing;
 use super::{Ending, Event};
 
-/// No header and no frame is longer.
+/// No frame is longer.
 const LONGEST: usize = 64 << 20;
+/// No header is longer; it is looked through again with each piece.
+const LONGEST_HEADER: usize = 1 << 20;
 const SAMPLES: &str = "PCAP.SAMPLES";
 
 /// What is asked for: values as `float64` where they have a scale, rows in frames.
@@ -278,7 +280,12 @@ impl Panda {
         if b"<header>".starts_with(&bytes[..bytes.len().min(8)]) {
             const END: &[u8] = b"</header>\n\n";
             let found = bytes.windows(END.len()).position(|w| w == END);
-            let Some(end) = found.map(|n| n + END.len()) else { return Ok(0) };
+            let Some(end) = found.map(|n| n + END.len()) else {
+                return match bytes.len() > LONGEST_HEADER {
+                    true => Err(Event::Unknown("its header has no end".into())),
+                    false => Ok(0),
+                };
+            };
             let header = String::from_utf8_lossy(&bytes[..end]);
             self.table = Some(table(&header, &self.names).map_err(Event::Lacking)?);
             events.push(Event::Begin);
@@ -374,6 +381,8 @@ mod tests {
         let [Event::Lacking(text)] = &events[..] else { panic!("{events:?}") };
         assert!(text.contains("'Y'") && text.contains("X.VAL.Mean"), "{text}");
         assert_eq!(read(b"ERR no\n", 10), [Event::Unknown("the PandA answers 'ERR no'".into())]);
+        let endless = [b"<header>".to_vec(), vec![b' '; LONGEST_HEADER]].concat();
+        assert!(matches!(read(&endless, 1 << 16)[..], [Event::Unknown(_)]));
         let mut odd = header("Scaled", "Framed", 16).into_bytes();
         odd.extend(frame(&[0; 17]));
         assert!(matches!(read(&odd, 1000)[..], [Event::Begin, Event::Unknown(_)]));
