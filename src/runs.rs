@@ -105,7 +105,7 @@ fn outer(
                     beside the files are complete";
         return Err(Failure::new(Kind::Config, text));
     }
-    let parts = outer_extent(&config.source_spec()).map_err(|e| Failure::from(&e))?;
+    let parts = outer_extent(&config.data.source_spec()).map_err(|e| Failure::from(&e))?;
     let mut worst = OK;
     for part in 0..parts {
         let mut scan_args = scan_args.clone();

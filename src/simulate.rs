@@ -10,7 +10,7 @@ use ptystream_common::frame::Array;
 use ptystream_common::index::Index;
 use ptystream_common::link::instrument::{Outgoing, Sending};
 use ptystream_common::shutdown::Shutdown;
-use ptystream_common::source::{Registry, Source, SourceSpec};
+use ptystream_common::source::{Registry, Source, SourceError};
 use ptystream_producer::positions::sends::{self as points, As as Points};
 use ptystream_producer::source::detector::sends::Series;
 use std::collections::HashMap;
@@ -149,28 +149,23 @@ pub fn simulate(
     }
     let config = app::configured(&scan, registry)?;
     let data = &config.data;
-    let spec = SourceSpec {
-        name: data.name.clone(),
-        data: data.tree.clone(),
-        base: data.base.clone(),
-        given: data.given.clone(),
-    };
+    let spec = data.source_spec();
     let mut source = registry.open(&spec).map_err(|e| Failure::from(&e))?;
     if source.is_live() {
         let text = format!("the source '{}' is live itself; give a scan that is there", data.name);
         return Err(Failure::new(Kind::Config, text));
     }
-    let input = |e: &ptystream_common::source::SourceError| Failure::from(e);
-    let where_ = source.load_positions().map_err(|e| input(&e))?;
+    let input = |e: SourceError| Failure::from(&e);
+    let where_ = source.load_positions().map_err(input)?;
     let where_ = where_.map(|a| a.to_f64()).unwrap_or_default();
-    let held = source.num_frames().map_err(|e| input(&e))?.unwrap_or(where_.len() / 2) as u64;
+    let held = source.num_frames().map_err(input)?.unwrap_or(where_.len() / 2) as u64;
     let frames = args.frames.unwrap_or(held);
-    let form = source.frame_form().map_err(|e| input(&e))?;
+    let form = source.frame_form().map_err(input)?;
     if !matches!(form.dtype, Dtype::U8 | Dtype::U16 | Dtype::U32) {
         let text = format!("frames are {}; detectors send uint8, uint16 and uint32", form.dtype);
         return Err(Failure::new(Kind::Config, text));
     }
-    let recorded = source.recorded().map_err(|e| input(&e))?;
+    let recorded = source.recorded().map_err(input)?;
     let series = Series {
         number: args.series,
         frames,

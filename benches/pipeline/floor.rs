@@ -111,17 +111,15 @@ fn prepare(preparer: &mut Preparer, range: IndexRange, pixels: BytesMut) -> (Byt
     let pixels = pixels.freeze();
     let form = FrameForm { dtype: Dtype::U16, shape: [crate::scan::N; 2] };
     let loaded: Vec<Loaded> = (0..range.count as usize)
-        .map(|k| Loaded {
-            index: Index(range.first.0 + k as u64),
-            frame: RawFrame {
-                form,
-                encoding: Encoding::Raw,
-                payload: pixels.slice(k * FRAME_BYTES..(k + 1) * FRAME_BYTES),
-            },
-            position: None,
-            weights: None,
-            scale: None,
-            scalars: Vec::new(),
+        .map(|k| {
+            Loaded::plain(
+                Index(range.first.0 + k as u64),
+                RawFrame {
+                    form,
+                    encoding: Encoding::Raw,
+                    payload: pixels.slice(k * FRAME_BYTES..(k + 1) * FRAME_BYTES),
+                },
+            )
         })
         .collect();
     let batch = preparer.prepare(range, &loaded).expect("frames that fit");

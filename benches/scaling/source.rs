@@ -67,17 +67,15 @@ impl Source for Memory {
     }
 
     fn load(&mut self, indices: &[Index]) -> Result<Vec<Loaded>, SourceError> {
-        let loaded = |&index: &Index| Loaded {
-            index,
-            frame: RawFrame {
-                form: self.form,
-                encoding: Encoding::Raw,
-                payload: self.frames[index.0 as usize % DIFFERENT].clone(),
-            },
-            position: None,
-            weights: None,
-            scale: None,
-            scalars: Vec::new(),
+        let loaded = |&index: &Index| {
+            Loaded::plain(
+                index,
+                RawFrame {
+                    form: self.form,
+                    encoding: Encoding::Raw,
+                    payload: self.frames[index.0 as usize % DIFFERENT].clone(),
+                },
+            )
         };
         Ok(indices.iter().map(loaded).collect())
     }

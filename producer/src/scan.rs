@@ -22,7 +22,7 @@ use ptystream_common::message::{
     Announce, ArrayHead, Body, Message, PreparePlan, PreparedForm, SIGNALS, Stamp, WeightsFrom,
 };
 use ptystream_common::params::{Compat, DataParams, Follow, LoadParallel, OnGap, PipelineParams};
-use ptystream_common::source::{Common, Recorded, Registry, Source, SourceSpec, WithFrames};
+use ptystream_common::source::{Common, Recorded, Registry, Source, WithFrames};
 use ptystream_common::value::{NumArray, Value};
 use std::collections::BTreeMap;
 
@@ -83,12 +83,7 @@ impl Scan {
         pipeline: &PipelineParams,
         registry: &Registry,
     ) -> Result<Self, ProducerError> {
-        let spec = SourceSpec {
-            name: data.name.clone(),
-            data: data.tree.clone(),
-            base: data.base.clone(),
-            given: data.given.clone(),
-        };
+        let spec = data.source_spec();
         if pipeline.on_gap == OnGap::Skip && pipeline.follow == Follow::Ptypy {
             return Err(ProducerError::Config(
                 "pipeline.on_gap = \"skip\" leaves frames out, for which a reader of \

@@ -24,7 +24,7 @@ use layers::Layers;
 use ptystream_common::params::{
     DATA, DataParams, PIPELINE, ParamDecl, ParamFault, PipelineParams, Save, nearest,
 };
-use ptystream_common::source::{Registry, SourceSpec};
+use ptystream_common::source::Registry;
 use ptystream_common::value::Value;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -134,16 +134,6 @@ pub struct Config {
 }
 
 impl Config {
-    /// Returns what the source is opened from.
-    pub fn source_spec(&self) -> SourceSpec {
-        SourceSpec {
-            name: self.data.name.clone(),
-            data: self.data.tree.clone(),
-            base: self.data.base.clone(),
-            given: self.data.given.clone(),
-        }
-    }
-
     /// Returns who gave a value; `key` has its block in front.
     pub fn origin(&self, key: &str) -> Option<&Origin> {
         self.entries.iter().find(|e| e.key == key).map(|e| &e.origin)

@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from instruments import Instrument
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared"
 sys.path.insert(0, str(ROOT / "python" / "src"))
@@ -30,6 +32,23 @@ def shared():
     if not SHARED.is_dir():
         pytest.skip("../shared is absent")
     return SHARED
+
+
+@pytest.fixture
+def recordings(shared):
+    """Recorded streams of real instruments."""
+    folder = shared / "real" / "streams"
+    if not folder.is_dir():
+        pytest.skip("../shared/real/streams is absent")
+    return folder
+
+
+@pytest.fixture
+def instrument(tmp_path):
+    """A detector's socket."""
+    one = Instrument(tmp_path)
+    yield one
+    one.close()
 
 
 @pytest.fixture(scope="session")

@@ -1,109 +1,17 @@
 """Detector streams: recordings of real instruments sent by pyzmq, decoded by hdf5plugin."""
 
 import json
-import struct
 import subprocess
-import threading
 import time
 
 import h5py
-import hdf5plugin
 import numpy as np
 import pytest
 import zmq
 
-from ptyd_reader import EOS, PtydReader, read_all, stack
+from instruments import Instrument, block, crop, decoded, messages, pixels, read, v1
 
 BSLZ4 = 32008
-
-
-@pytest.fixture
-def recordings(shared):
-    folder = shared / "real" / "streams"
-    if not folder.is_dir():
-        pytest.skip("../shared/real/streams is absent")
-    return folder
-
-
-def messages(path):
-    """The messages of a .zmqdump, each a list of parts."""
-    data, at, found = path.read_bytes(), 0, []
-    while at < len(data):
-        (count,) = struct.unpack_from("<I", data, at)
-        at += 4
-        parts = []
-        for _ in range(count):
-            (length,) = struct.unpack_from("<Q", data, at)
-            parts.append(data[at + 8 : at + 8 + length])
-            at += 8 + length
-        found.append(parts)
-    return found
-
-
-def decoded(blob, shape, dtype, tmp_path):
-    """Decodes a bitshuffle-LZ4 blob by HDF5 and its plugin."""
-    path = tmp_path / "decode.h5"
-    with h5py.File(path, "w") as file:
-        how = hdf5plugin.Bitshuffle(cname="lz4")
-        dataset = file.create_dataset("x", shape, dtype, chunks=tuple(shape), **how)
-        dataset.id.write_direct_chunk((0,) * len(shape), blob)
-    with h5py.File(path) as file:
-        return file["x"][()]
-
-
-class Instrument:
-    """A PUSH socket that sends once somebody is connected."""
-
-    def __init__(self, folder, name="detector"):
-        self.context = zmq.Context()
-        self.socket = self.context.socket(zmq.PUSH)
-        self.address = f"ipc://{folder / name}"
-        self.socket.bind(self.address)
-
-    def send(self, messages, pause=0.0):
-        def work():
-            for parts in messages:
-                self.socket.send_multipart(parts)
-                time.sleep(pause)
-
-        thread = threading.Thread(target=work)
-        thread.start()
-        return thread
-
-    def close(self):
-        self.context.destroy(linger=0)
-
-
-@pytest.fixture
-def instrument(tmp_path):
-    one = Instrument(tmp_path)
-    yield one
-    one.close()
-
-
-def block(name, address, n, **more):
-    data = {
-        "name": name,
-        "address": address,
-        "positions_theory": [[k * 1e-6, 0.0] for k in range(n)],
-        "auto_center": False,
-        "shape": 48,
-        "dfile": "out.ptyd",
-        "save": "link",
-    }
-    data.update(more)
-    return data
-
-
-def read(path):
-    chunks, end = read_all(PtydReader(path), frames=1000, attempts=1)
-    assert end is EOS
-    return stack(chunks)
-
-
-def crop(image, shape=(48, 48)):
-    rows, cols = (n // 2 - s // 2 for n, s in zip(image.shape, shape))
-    return image[rows : rows + shape[0], cols : cols + shape[1]]
 
 
 def test_a_recording_of_an_eiger_4m_goes_through(
@@ -160,50 +68,6 @@ def test_damaged_payloads_are_gaps_and_end_nothing(
     thread.join()
     assert done.returncode == 3, done.stderr
     assert "says 0 bytes" in done.stdout + done.stderr, done.stderr
-
-
-def v1(frames, series=7, encoding="<", detail="basic", **change):
-    """The messages of a series, as a detector sends them."""
-    rows, cols = frames[0].shape
-    header = {"htype": "dheader-1.0", "series": series, "header_detail": detail}
-    settings = {
-        "nimages": len(frames),
-        "ntrigger": 1,
-        "trigger_mode": "ints",
-        "x_pixels_in_detector": cols,
-        "y_pixels_in_detector": rows,
-        "bit_depth_image": 16,
-        "photon_energy": 8000.0,
-        "x_pixel_size": 7.5e-5,
-        "y_pixel_size": 7.5e-5,
-        "detector_distance": 1.5,
-        **change,
-    }
-    found = [[json.dumps(header).encode(), json.dumps(settings).encode()]]
-    for k, frame in enumerate(frames):
-        blob = frame.tobytes()
-        found.append(
-            [
-                json.dumps({"htype": "dimage-1.0", "series": series, "frame": k}).encode(),
-                json.dumps(
-                    {
-                        "htype": "dimage_d-1.0",
-                        "shape": [cols, rows],
-                        "type": "uint16",
-                        "encoding": encoding,
-                        "size": len(blob),
-                    }
-                ).encode(),
-                blob,
-                json.dumps({"htype": "dconfig-1.0", "start_time": k, "stop_time": k + 1}).encode(),
-            ]
-        )
-    found.append([json.dumps({"htype": "dseries_end-1.0", "series": series}).encode()])
-    return found
-
-
-def pixels(n, shape=(80, 60)):
-    return np.random.default_rng(3).poisson(9.0, (n, *shape)).astype("<u2")
 
 
 def test_geometry_comes_with_the_stream_and_left_overs_are_dropped(

@@ -8,7 +8,8 @@ import hdf5plugin
 import numpy as np
 import pytest
 
-from test_detector_streams import pixels, read
+from instruments import pixels, read
+
 
 
 def block(**more):

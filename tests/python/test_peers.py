@@ -1,7 +1,6 @@
 """Detectors that nobody here wrote: LiberTEM's simulator, Diamond's tickit-devices; and a scan as at a beamline."""
 
 import json
-import pickle
 import socket
 import struct
 import subprocess
@@ -14,9 +13,8 @@ import urllib.request
 import numpy as np
 import pytest
 
+from instruments import Publisher, block, crop, decoded, dumped, messages, read
 from ptyd_reader import EOS, WAIT, PtydReader, stack
-from test_detector_streams import block, crop, decoded, messages, read
-from test_positions import Publisher, dumped, recordings  # noqa: F401
 
 SHAPE = (2167, 2070)
 
@@ -51,7 +49,7 @@ class LiberTem:
 
 
 def test_libertems_simulator_is_a_detector(
-    ptystream, config, tmp_path, recordings  # noqa: F811
+    ptystream, config, tmp_path, recordings
 ):
     recording = recordings / "eiger4m_v1.zmqdump"
     images = [p for p in messages(recording) if b"dimage-1.0" in p[0]]
@@ -68,7 +66,7 @@ def test_libertems_simulator_is_a_detector(
 
 
 def test_a_scan_of_a_4m_detector_is_followed_with_three_frames_lost(
-    ptystream, config, tmp_path, recordings  # noqa: F811
+    ptystream, config, tmp_path, recordings
 ):
     n, lost = 200, {17, 90, 181}
     sent = messages(recordings / "eiger4m_v1.zmqdump")

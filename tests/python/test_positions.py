@@ -2,7 +2,6 @@
 
 import json
 import pickle
-import socket
 import struct
 import threading
 import time
@@ -10,68 +9,9 @@ import time
 import h5py
 import numpy as np
 import pytest
-import zmq
 
-from test_detector_streams import Instrument, block, crop, pixels, read, v1
+from instruments import Panda, Publisher, block, crop, dumped, pixels, read, v1
 
-
-class Publisher:
-    """A PUB socket that sends once somebody has subscribed."""
-
-    def __init__(self, folder, name="positions"):
-        self.context = zmq.Context()
-        self.socket = self.context.socket(zmq.XPUB)
-        self.address = f"ipc://{folder / name}"
-        self.socket.bind(self.address)
-
-    def send(self, messages, pause=0.0, late=0.0):
-        def work():
-            # Who was there before may say goodbye first.
-            while self.socket.recv()[:1] != b"\x01":
-                pass
-            time.sleep(late)
-            for message in messages:
-                self.socket.send(message)
-                time.sleep(pause)
-
-        thread = threading.Thread(target=work)
-        thread.start()
-        return thread
-
-    def close(self):
-        self.context.destroy(linger=1000)
-
-
-class Panda:
-    """The data port of a PandA: answers one client with bytes, in pieces."""
-
-    def __init__(self, data, piece=777):
-        self.server = socket.create_server(("127.0.0.1", 0))
-        self.address = f"tcp://127.0.0.1:{self.server.getsockname()[1]}"
-        self.request = b""
-
-        def work():
-            client, _ = self.server.accept()
-            with client:
-                while not self.request.endswith(b"\n"):
-                    self.request += client.recv(100)
-                for at in range(0, len(data), piece):
-                    client.sendall(data[at : at + piece])
-                # The port stays open after a series.
-                time.sleep(20 if self.server.fileno() >= 0 else 0)
-
-        self.thread = threading.Thread(target=work, daemon=True)
-        self.thread.start()
-
-    def close(self):
-        self.server.close()
-
-
-@pytest.fixture
-def instrument(tmp_path):
-    one = Instrument(tmp_path)
-    yield one
-    one.close()
 
 
 @pytest.fixture
@@ -79,14 +19,6 @@ def publisher(tmp_path):
     one = Publisher(tmp_path)
     yield one
     one.close()
-
-
-@pytest.fixture
-def recordings(shared):
-    folder = shared / "real" / "streams"
-    if not folder.is_dir():
-        pytest.skip("../shared/real/streams is absent")
-    return folder
 
 
 def cbors(path):
@@ -208,10 +140,6 @@ def points(n, **more):
         for row, value in zip(rows, values):
             row[name] = value
     return [{"status": "started"}, *rows, {"status": "finished"}]
-
-
-def dumped(messages, protocol=2):
-    return [pickle.dumps(m, protocol=protocol) for m in messages]
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 4, 5])

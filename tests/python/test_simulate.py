@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import zmq
 
-from test_detector_streams import decoded, read
+from instruments import decoded, read
+
 
 
 class Simulation:

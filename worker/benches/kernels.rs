@@ -45,18 +45,14 @@ fn pattern(n: usize) -> Vec<u16> {
 }
 
 fn loaded(pixels: &[u16]) -> Loaded {
-    Loaded {
-        index: Index(0),
-        frame: RawFrame {
+    Loaded::plain(
+        Index(0),
+        RawFrame {
             form: FrameForm { dtype: Dtype::U16, shape: [N, N] },
             encoding: Encoding::Raw,
             payload: Array::from_items(&[N, N], pixels).data,
         },
-        position: None,
-        weights: None,
-        scale: None,
-        scalars: Vec::new(),
-    }
+    )
 }
 
 struct Job {

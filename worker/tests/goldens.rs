@@ -102,17 +102,14 @@ fn slices(a: &Array) -> Vec<Array> {
 }
 
 fn frames_of(data: &[Array], weights: Option<&[Array]>) -> Vec<Loaded> {
-    let frame = |(k, a): (usize, &Array)| Loaded {
-        index: Index(k as u64),
-        frame: RawFrame {
+    let frame = |(k, a): (usize, &Array)| {
+        let frame = RawFrame {
             form: FrameForm { dtype: a.dtype, shape: [a.shape[0], a.shape[1]] },
             encoding: Encoding::Raw,
             payload: a.data.clone(),
-        },
-        position: None,
-        weights: weights.map(|w| w[k].clone()),
-        scale: None,
-        scalars: Vec::new(),
+        };
+        let weights = weights.map(|w| w[k].clone());
+        Loaded { weights, ..Loaded::plain(Index(k as u64), frame) }
     };
     data.iter().enumerate().map(frame).collect()
 }

@@ -31,18 +31,14 @@ fn whole(preparer: &mut Preparer, frames: &[Loaded]) -> Result<PreparedBatch, Pr
 }
 
 fn frame(index: u64, array: &Array) -> Loaded {
-    Loaded {
-        index: Index(index),
-        frame: RawFrame {
+    Loaded::plain(
+        Index(index),
+        RawFrame {
             form: FrameForm { dtype: array.dtype, shape: [array.shape[0], array.shape[1]] },
             encoding: Encoding::Raw,
             payload: array.data.clone(),
         },
-        position: None,
-        weights: None,
-        scale: None,
-        scalars: Vec::new(),
-    }
+    )
 }
 
 /// A plan that leaves whole frames as they are, but for `rebin` and `orientation`.

@@ -13,6 +13,7 @@ use super::{OutputDtype, Spool};
 use super::{PIPELINE, PipelineParams};
 use crate::codec::Compression;
 use crate::geometry::Center;
+use crate::source::SourceSpec;
 use crate::value::Value;
 use std::path::PathBuf;
 
@@ -80,6 +81,16 @@ impl DataParams {
         }
         data.tree = tree;
         Ok(data)
+    }
+
+    /// Returns what the source is opened from.
+    pub fn source_spec(&self) -> SourceSpec {
+        SourceSpec {
+            name: self.name.clone(),
+            data: self.tree.clone(),
+            base: self.base.clone(),
+            given: self.given.clone(),
+        }
     }
 
     /// Makes the block of ptypy's defaults for a source that declares no parameters.

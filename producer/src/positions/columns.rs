@@ -1,6 +1,7 @@
 //! Which numbers are taken from each message.
 
-use super::tree::Tree;
+use super::fields::{find, numbers, paths};
+use ptystream_common::value::Value;
 
 /// Names shown at most where one is not found.
 const SHOWN: usize = 40;
@@ -34,11 +35,11 @@ impl Columns {
     ///
     /// # Errors
     /// Which column is not there, and what is; which have other lengths.
-    pub fn of(&self, tree: &Tree) -> Result<Vec<Vec<f64>>, String> {
+    pub fn of(&self, message: &Value) -> Result<Vec<Vec<f64>>, String> {
         let mut columns = Vec::with_capacity(self.names.len());
         for name in &self.names {
-            let numbers = tree.at(name).and_then(Tree::numbers);
-            columns.push(numbers.ok_or_else(|| missing(name, &tree.paths()))?);
+            let found = find(message, name).and_then(numbers);
+            columns.push(found.ok_or_else(|| missing(name, &paths(message)))?);
         }
         let rows = columns.iter().map(Vec::len).filter(|n| *n != 1).max();
         let rows = rows.unwrap_or(1);
@@ -71,9 +72,9 @@ mod tests {
     #[test]
     fn rows_are_of_one_length() {
         let json = r#"{"x": [1, 2], "y": [3, 4], "i0": 9, "z": [1, 2, 3], "empty": []}"#;
-        let tree = Tree::from(serde_json::from_str::<serde_json::Value>(json).unwrap());
+        let message = Value::from(serde_json::from_str::<serde_json::Value>(json).unwrap());
         let rows =
-            |names: &[&str]| Columns::new(names.iter().map(|n| (*n).into()).collect()).of(&tree);
+            |names: &[&str]| Columns::new(names.iter().map(|n| (*n).into()).collect()).of(&message);
         assert_eq!(rows(&["y", "x", "i0"]), Ok(vec![vec![3.0, 1.0, 9.0], vec![4.0, 2.0, 9.0]]));
         assert_eq!(rows(&["i0"]), Ok(vec![vec![9.0]]));
         assert_eq!(rows(&["empty", "i0"]), Ok(vec![]));

@@ -10,6 +10,7 @@
 use super::columns::Columns;
 use super::pickle;
 use super::{Ending, Event};
+use ptystream_common::value::Value;
 
 /// Reads messages.
 #[derive(Debug)]
@@ -26,11 +27,11 @@ impl Contrast {
 
     /// Tells what a message means.
     pub fn feed(&mut self, message: &[u8]) -> Option<Event> {
-        let tree = match pickle::read(message) {
-            Ok(tree) => tree,
+        let message = match pickle::read(message) {
+            Ok(message) => message,
             Err(error) => return Some(Event::Unknown(error.to_string())),
         };
-        let status = tree.get("status").and_then(|s| s.text()).unwrap_or("running");
+        let status = message.get("status").and_then(Value::as_str).unwrap_or("running");
         match status {
             "heartbeat" => None,
             "started" => {
@@ -38,8 +39,8 @@ impl Contrast {
                 Some(Event::Begin)
             }
             "running" => {
-                self.begun |= tree.get("status").is_none();
-                Some(match self.columns.of(&tree) {
+                self.begun |= message.get("status").is_none();
+                Some(match self.columns.of(&message) {
                     Ok(_) if !self.begun => Event::Late,
                     Ok(rows) => Event::samples(rows, None),
                     Err(text) => Event::Lacking(text),

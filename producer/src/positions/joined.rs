@@ -6,7 +6,6 @@
 use super::join::{Join, Point, Ready};
 use super::settings::{Kind, Settings};
 use super::stream::Stream;
-use super::tree::Tree;
 use super::{Ending, Event};
 use ptystream_common::frame::{Array, FrameForm, Loaded};
 use ptystream_common::index::Index;
@@ -143,10 +142,9 @@ impl Joined {
     /// Takes what came with a frame, where positions do.
     fn with_frame(&mut self, index: u64) -> Result<(), SourceError> {
         let Some(meta) = self.inner.metadata(Index(index)) else { return Ok(()) };
-        match self.settings.columns.of(&tree(meta)) {
+        match self.settings.columns.of(&meta) {
             Ok(rows) => {
                 self.understood = true;
-                let rows: Vec<_> = rows.into_iter().collect();
                 for row in rows {
                     self.join.put(vec![row], Some(index));
                 }
@@ -235,19 +233,6 @@ impl Joined {
             return Err(format!("its value to normalise by is {value}; it must be above 0"));
         }
         Ok(Some(*self.reference.get_or_insert(value) / value))
-    }
-}
-
-fn tree(value: Value) -> Tree {
-    match value {
-        Value::None => Tree::None,
-        Value::Bool(b) => Tree::Number(f64::from(u8::from(b))),
-        Value::Int(n) => Tree::Number(n as f64),
-        Value::Float(v) => Tree::Number(v),
-        Value::Str(text) => Tree::Text(text),
-        Value::Array(array) => Tree::Numbers(array.items),
-        Value::List(items) => Tree::List(items.into_iter().map(tree).collect()),
-        Value::Map(entries) => Tree::Map(entries.into_iter().map(|(k, v)| (k, tree(v))).collect()),
     }
 }
 

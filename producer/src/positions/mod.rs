@@ -9,7 +9,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`contrast`], [`panda`], [`panda_json`], [`lines`] | decoders: bytes in, [`Event`]s out |
-//! | [`pickle`], [`tree`], [`columns`] | what messages hold, and which numbers are taken |
+//! | [`pickle`], [`fields`], [`columns`] | what messages hold, and which numbers are taken |
 //! | [`stream`] | sockets and files |
 //! | [`mod@axes`] | units, sign and order of the axes |
 //! | [`join`] | which position belongs to which frame: no sockets, no clock |
@@ -20,6 +20,7 @@
 pub mod axes;
 pub mod columns;
 pub mod contrast;
+pub mod fields;
 pub mod join;
 pub mod joined;
 pub mod lines;
@@ -29,7 +30,6 @@ pub mod pickle;
 pub mod sends;
 pub mod settings;
 pub mod stream;
-pub mod tree;
 
 pub(crate) use joined::open;
 pub(crate) use settings::{PARAMS, axes};

@@ -2,8 +2,9 @@
 //! with arrays under the names of fields and `frame_number`, the number of the first, or `series-end`.
 
 use super::columns::Columns;
-use super::tree::Tree;
+use super::fields::numbers;
 use super::{Ending, Event};
+use ptystream_common::value::Value;
 
 /// Reads messages.
 #[derive(Debug)]
@@ -20,19 +21,19 @@ impl PandaJson {
 
     /// Tells what a message means.
     pub fn feed(&mut self, message: &[u8]) -> Option<Event> {
-        let tree = match serde_json::from_slice::<serde_json::Value>(message) {
-            Ok(json) => Tree::from(json),
+        let message = match serde_json::from_slice::<serde_json::Value>(message) {
+            Ok(json) => Value::from(json),
             Err(error) => return Some(Event::Unknown(format!("it is no JSON: {error}"))),
         };
-        match tree.get("message_type").and_then(Tree::text) {
+        match message.get("message_type").and_then(Value::as_str) {
             Some("series-start") => {
                 self.begun = true;
                 Some(Event::Begin)
             }
             Some("data") => {
-                let number = tree.get("frame_number").and_then(Tree::numbers);
+                let number = message.get("frame_number").and_then(numbers);
                 let number = number.and_then(|n| n.first().copied()).filter(|n| *n >= 0.0);
-                Some(match self.columns.of(&tree) {
+                Some(match self.columns.of(&message) {
                     // With numbers of their own nothing can be mistaken.
                     Ok(_) if !self.begun && number.is_none() => Event::Late,
                     Ok(rows) => Event::samples(rows, number.map(|n| n as u64)),

@@ -11,8 +11,8 @@
 
 mod items;
 
-use super::tree::Tree;
 use items::Items;
+use ptystream_common::value::{NumArray, Value};
 
 /// Deepest nesting of values.
 const DEEPEST: usize = 32;
@@ -71,12 +71,14 @@ fn known(module: &str, name: &str) -> Option<Known> {
 
 /// What stands on the stack.
 #[derive(Clone, Debug)]
-enum Value {
-    Tree(Tree),
+enum Item {
+    Plain(Value),
     Bytes(Vec<u8>),
-    Tuple(Vec<Value>),
-    List(Vec<Value>),
-    Map(Vec<(String, Value)>),
+    // Each with how deeply it is nested: whatever is nested more deeply is never made, so that nothing that
+    // walks through it, dropping it included, needs more of the stack.
+    Tuple(Vec<Item>, usize),
+    List(Vec<Item>, usize),
+    Map(Vec<(String, Item)>, usize),
     Known(Known),
     Items(Option<Items>),
     /// An array that waits for its state.
@@ -84,10 +86,10 @@ enum Value {
     Mark,
 }
 
-impl Value {
+impl Item {
     fn text(&self) -> Option<&str> {
         match self {
-            Self::Tree(Tree::Text(text)) => Some(text),
+            Self::Plain(Value::Str(text)) => Some(text),
             _ => None,
         }
     }
@@ -95,39 +97,43 @@ impl Value {
     /// How much there is to copy.
     fn weight(&self) -> usize {
         1 + match self {
-            Self::Tree(Tree::Numbers(all)) => all.len(),
-            Self::Tree(Tree::Text(text)) => text.len() / 8,
+            Self::Plain(Value::Array(all)) => all.items.len(),
+            Self::Plain(Value::Str(text)) => text.len() / 8,
             Self::Bytes(bytes) => bytes.len() / 8,
-            Self::Tuple(items) | Self::List(items) => items.iter().map(Self::weight).sum(),
-            Self::Map(entries) => entries.iter().map(|(_, v)| 1 + v.weight()).sum(),
+            Self::Tuple(items, _) | Self::List(items, _) => items.iter().map(Self::weight).sum(),
+            Self::Map(entries, _) => entries.iter().map(|(_, v)| 1 + v.weight()).sum(),
             _ => 0,
         }
     }
 
-    fn into_tree(self, depth: usize) -> Result<Tree, PickleError> {
-        if depth > DEEPEST {
-            return Err(PickleError::Damaged("it is nested too deeply"));
+    fn depth(&self) -> usize {
+        match self {
+            Self::Tuple(_, depth) | Self::List(_, depth) | Self::Map(_, depth) => *depth,
+            _ => 0,
         }
-        Ok(match self {
-            Self::Tree(tree) => tree,
-            Self::Tuple(items) | Self::List(items) => {
-                let items: Vec<Tree> =
-                    items.into_iter().map(|v| v.into_tree(depth + 1)).collect::<Result<_, _>>()?;
-                let number = |item: &Tree| match item {
-                    Tree::Number(v) => Some(*v),
-                    _ => None,
-                };
-                match items.iter().map(number).collect() {
-                    Some(numbers) => Tree::Numbers(numbers),
-                    None => Tree::List(items),
-                }
+    }
+
+    fn into_value(self) -> Value {
+        match self {
+            Self::Plain(value) => value,
+            Self::Tuple(items, _) | Self::List(items, _) => {
+                Value::List(items.into_iter().map(Self::into_value).collect())
             }
-            Self::Map(entries) => {
-                let one = |(k, v): (String, Self)| Ok((k, v.into_tree(depth + 1)?));
-                Tree::Map(entries.into_iter().map(one).collect::<Result<_, PickleError>>()?)
+            Self::Map(entries, _) => {
+                Value::Map(entries.into_iter().map(|(k, v)| (k, v.into_value())).collect())
             }
-            _ => Tree::Other,
-        })
+            // Bytes and what waits for its state hold no numbers.
+            _ => Value::None,
+        }
+    }
+}
+
+/// Returns how deeply something is nested that holds these.
+fn around<'a>(items: impl IntoIterator<Item = &'a Item>) -> Result<usize, PickleError> {
+    let inner = items.into_iter().map(Item::depth).max().unwrap_or(0);
+    match inner < DEEPEST {
+        true => Ok(inner + 1),
+        false => Err(PickleError::Damaged("it is nested too deeply")),
     }
 }
 
@@ -135,15 +141,15 @@ impl Value {
 ///
 /// # Errors
 /// [`PickleError`] if it is damaged, or asks for anything beyond plain data.
-pub fn read(message: &[u8]) -> Result<Tree, PickleError> {
+pub fn read(message: &[u8]) -> Result<Value, PickleError> {
     let room = COPIED * message.len() + 1024;
     Machine { bytes: message, stack: Vec::new(), memo: Vec::new(), room, items_key: None }.run()
 }
 
 struct Machine<'a> {
     bytes: &'a [u8],
-    stack: Vec<Value>,
-    memo: Vec<(u32, Value)>,
+    stack: Vec<Item>,
+    memo: Vec<(u32, Item)>,
     /// How much may still be copied to and from the memo.
     room: usize,
     /// Under which key the type is remembered that gets its state next.
@@ -154,12 +160,12 @@ const SHORT: PickleError = PickleError::Damaged("its stack is empty");
 const ODD: PickleError = PickleError::Damaged("an operation finds the wrong kind of value");
 
 impl<'a> Machine<'a> {
-    fn run(mut self) -> Result<Tree, PickleError> {
+    fn run(mut self) -> Result<Value, PickleError> {
         loop {
             let op = self.take(1)?[0];
             if op == b'.' {
                 let value = self.pop()?;
-                return value.into_tree(0);
+                return Ok(value.into_value());
             }
             self.step(op)?;
         }
@@ -191,57 +197,57 @@ impl<'a> Machine<'a> {
         std::str::from_utf8(line).map_err(|_| PickleError::Damaged("a line is no text"))
     }
 
-    fn push(&mut self, tree: Tree) {
-        self.stack.push(Value::Tree(tree));
+    fn push(&mut self, value: Value) {
+        self.stack.push(Item::Plain(value));
     }
 
     fn push_number(&mut self, number: f64) {
-        self.push(Tree::Number(number));
+        self.push(Value::Float(number));
     }
 
     fn push_text(&mut self, n: usize) -> Result<(), PickleError> {
         let bytes = self.take(n)?;
         let text =
             std::str::from_utf8(bytes).map_err(|_| PickleError::Damaged("a text is not UTF-8"))?;
-        self.push(Tree::Text(text.to_owned()));
+        self.push(Value::Str(text.to_owned()));
         Ok(())
     }
 
     fn push_bytes(&mut self, n: usize) -> Result<(), PickleError> {
         let bytes = self.take(n)?.to_vec();
-        self.stack.push(Value::Bytes(bytes));
+        self.stack.push(Item::Bytes(bytes));
         Ok(())
     }
 
-    fn pop(&mut self) -> Result<Value, PickleError> {
+    fn pop(&mut self) -> Result<Item, PickleError> {
         match self.stack.pop() {
-            Some(Value::Mark) | None => Err(SHORT),
+            Some(Item::Mark) | None => Err(SHORT),
             Some(value) => Ok(value),
         }
     }
 
     /// Takes everything above the last mark.
-    fn marked(&mut self) -> Result<Vec<Value>, PickleError> {
-        let at = self.stack.iter().rposition(|v| matches!(v, Value::Mark)).ok_or(SHORT)?;
+    fn marked(&mut self) -> Result<Vec<Item>, PickleError> {
+        let at = self.stack.iter().rposition(|v| matches!(v, Item::Mark)).ok_or(SHORT)?;
         let items = self.stack.split_off(at + 1);
         self.stack.pop();
         Ok(items)
     }
 
-    fn spend(&mut self, value: &Value) -> Result<(), PickleError> {
+    fn spend(&mut self, value: &Item) -> Result<(), PickleError> {
         let left = self.room.checked_sub(value.weight());
         self.room = left.ok_or(PickleError::Damaged("it repeats itself too often"))?;
         Ok(())
     }
 
     fn remember(&mut self, key: u32) -> Result<(), PickleError> {
-        let value = self.stack.last().filter(|v| !matches!(v, Value::Mark)).ok_or(SHORT)?.clone();
+        let value = self.stack.last().filter(|v| !matches!(v, Item::Mark)).ok_or(SHORT)?.clone();
         // A container is remembered before it is filled: who fetches it gets it empty.
         self.spend(&value)?;
         if self.memo.len() >= MEMO {
             return Err(PickleError::Damaged("it remembers too much"));
         }
-        if matches!(value, Value::Items(_)) {
+        if matches!(value, Item::Items(_)) {
             self.items_key = Some(key);
         }
         match self.memo.binary_search_by_key(&key, |(k, _)| *k) {
@@ -260,21 +266,25 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    fn fill(&mut self, items: Vec<Value>) -> Result<(), PickleError> {
-        let Some(Value::List(list)) = self.stack.last_mut() else { return Err(ODD) };
+    fn fill(&mut self, items: Vec<Item>) -> Result<(), PickleError> {
+        let inner = around(&items)?;
+        let Some(Item::List(list, depth)) = self.stack.last_mut() else { return Err(ODD) };
+        *depth = inner.max(*depth);
         list.extend(items);
         Ok(())
     }
 
-    fn set(&mut self, items: Vec<Value>) -> Result<(), PickleError> {
-        let Some(Value::Map(map)) = self.stack.last_mut() else { return Err(ODD) };
+    fn set(&mut self, items: Vec<Item>) -> Result<(), PickleError> {
+        let inner = around(&items)?;
+        let Some(Item::Map(map, depth)) = self.stack.last_mut() else { return Err(ODD) };
+        *depth = inner.max(*depth);
         let mut items = items.into_iter();
         while let (Some(key), value) = (items.next(), items.next()) {
             let value = value.ok_or(ODD)?;
             let key = match key {
-                Value::Tree(Tree::Text(text)) => text,
-                Value::Tree(Tree::Number(n)) => n.to_string(),
-                Value::Bytes(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+                Item::Plain(Value::Str(text)) => text,
+                Item::Plain(Value::Float(n)) => n.to_string(),
+                Item::Bytes(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
                 _ => return Err(ODD),
             };
             map.push((key, value));
@@ -285,42 +295,44 @@ impl<'a> Machine<'a> {
     fn global(&mut self, module: &str, name: &str) -> Result<(), PickleError> {
         let found = known(module, name);
         let found = found.ok_or_else(|| PickleError::Forbidden(format!("{module}.{name}")))?;
-        self.stack.push(Value::Known(found));
+        self.stack.push(Item::Known(found));
         Ok(())
     }
 
     /// Calls what is known; nothing else can be on the stack.
     fn call(&mut self) -> Result<(), PickleError> {
-        let (Value::Tuple(given), Value::Known(what)) = (self.pop()?, self.pop()?) else {
+        let (Item::Tuple(given, _), Item::Known(what)) = (self.pop()?, self.pop()?) else {
             return Err(ODD);
         };
         let made = match (what, &given[..]) {
-            (Known::OrderedDict | Known::Dict, []) => Value::Map(Vec::new()),
+            (Known::OrderedDict | Known::Dict, []) => Item::Map(Vec::new(), 1),
             // Protocols 0 to 2 of Python 2 give the pairs at once.
-            (Known::OrderedDict, [Value::List(pairs)]) => {
-                self.stack.push(Value::Map(Vec::new()));
+            (Known::OrderedDict, [Item::List(pairs, _)]) => {
+                self.stack.push(Item::Map(Vec::new(), 1));
                 for pair in pairs {
-                    let (Value::Tuple(pair) | Value::List(pair)) = pair else { return Err(ODD) };
+                    let (Item::Tuple(pair, _) | Item::List(pair, _)) = pair else {
+                        return Err(ODD);
+                    };
                     self.set(pair.clone())?;
                 }
                 return Ok(());
             }
-            (Known::Reconstruct, [Value::Known(Known::NdArray), ..]) => Value::Array,
-            (Known::Dtype, [code, ..]) => Value::Items(code.text().and_then(Items::of)),
-            (Known::Scalar, [Value::Items(Some(items)), Value::Bytes(bytes)]) => {
+            (Known::Reconstruct, [Item::Known(Known::NdArray), ..]) => Item::Array,
+            (Known::Dtype, [code, ..]) => Item::Items(code.text().and_then(Items::of)),
+            (Known::Scalar, [Item::Items(Some(items)), Item::Bytes(bytes)]) => {
                 match items.numbers(bytes).as_deref() {
-                    Some([one]) => Value::Tree(Tree::Number(*one)),
+                    Some([one]) => Item::Plain(Value::Float(*one)),
                     _ => return Err(PickleError::Damaged("a scalar has the wrong length")),
                 }
             }
-            (Known::FromBuffer, [Value::Bytes(bytes), Value::Items(Some(items)), ..]) => {
-                Value::Tree(numbers(*items, bytes)?)
+            (Known::FromBuffer, [Item::Bytes(bytes), Item::Items(Some(items)), ..]) => {
+                Item::Plain(numbers(*items, bytes)?)
             }
             // Bytes of Python 3 in protocol 2: a text of code points below 256.
             (Known::Encode, [text, ..]) => {
                 let text = text.text().ok_or(ODD)?;
                 let byte = |c: char| u8::try_from(u32::from(c)).map_err(|_| ODD);
-                Value::Bytes(text.chars().map(byte).collect::<Result<_, _>>()?)
+                Item::Bytes(text.chars().map(byte).collect::<Result<_, _>>()?)
             }
             _ => return Err(ODD),
         };
@@ -333,10 +345,10 @@ impl<'a> Machine<'a> {
         let state = self.pop()?;
         let object = self.pop()?;
         let built = match (object, state) {
-            (Value::Items(items), Value::Tuple(state)) => {
+            (Item::Items(items), Item::Tuple(state, _)) => {
                 // (version, byte order, subtype, names, fields, size, alignment, flags)
-                let big_endian = state.get(1).and_then(Value::text) == Some(">");
-                let built = Value::Items(items.map(|items| items.ordered(big_endian)));
+                let big_endian = state.get(1).and_then(Item::text) == Some(">");
+                let built = Item::Items(items.map(|items| items.ordered(big_endian)));
                 // It was remembered without its byte order.
                 if let Some(key) = self.items_key.take()
                     && let Ok(at) = self.memo.binary_search_by_key(&key, |(k, _)| *k)
@@ -345,13 +357,13 @@ impl<'a> Machine<'a> {
                 }
                 built
             }
-            (Value::Array, Value::Tuple(state)) => {
+            (Item::Array, Item::Tuple(state, _)) => {
                 // (version, shape, type, Fortran order, items)
-                let [_, _, Value::Items(items), _, content] = &state[..] else { return Err(ODD) };
+                let [_, _, Item::Items(items), _, content] = &state[..] else { return Err(ODD) };
                 match (items, content) {
-                    (Some(items), Value::Bytes(bytes)) => Value::Tree(numbers(*items, bytes)?),
+                    (Some(items), Item::Bytes(bytes)) => Item::Plain(numbers(*items, bytes)?),
                     // Texts and objects have no numbers.
-                    _ => Value::Tree(Tree::Other),
+                    _ => Item::Plain(Value::None),
                 }
             }
             _ => return Err(ODD),
@@ -366,16 +378,16 @@ impl<'a> Machine<'a> {
             // Protocol and frames.
             0x80 => self.take(1).map(drop)?,
             0x95 => self.take(8).map(drop)?,
-            b'(' => self.stack.push(Value::Mark),
+            b'(' => self.stack.push(Item::Mark),
             b'0' => self.pop().map(drop)?,
             b'1' => self.marked().map(drop)?,
             b'2' => {
-                let top = self.stack.last().filter(|v| !matches!(v, Value::Mark)).ok_or(SHORT)?;
+                let top = self.stack.last().filter(|v| !matches!(v, Item::Mark)).ok_or(SHORT)?;
                 let top = top.clone();
                 self.spend(&top)?;
                 self.stack.push(top);
             }
-            b'N' => self.push(Tree::None),
+            b'N' => self.push(Value::None),
             0x88 => self.push_number(1.0),
             0x89 => self.push_number(0.0),
             b'I' | b'L' => {
@@ -421,11 +433,11 @@ impl<'a> Machine<'a> {
                 let line = self.raw_line()?;
                 let quoted = |q: &[u8]| line.strip_prefix(q).and_then(|l| l.strip_suffix(q));
                 let inside = quoted(b"'").or_else(|| quoted(b"\"")).ok_or(ODD)?;
-                self.push(Tree::Text(unescaped(inside)?));
+                self.push(Value::Str(unescaped(inside)?));
             }
             b'V' => {
                 let line = self.raw_line()?;
-                self.push(Tree::Text(unescaped(line)?));
+                self.push(Value::Str(unescaped(line)?));
             }
             // Python 2's str: text, or bytes of an array.
             b'U' | b'T' => {
@@ -459,27 +471,30 @@ impl<'a> Machine<'a> {
                 let n = self.length(8)?;
                 self.push_bytes(n)?;
             }
-            b']' => self.stack.push(Value::List(Vec::new())),
-            b'}' => self.stack.push(Value::Map(Vec::new())),
-            b')' => self.stack.push(Value::Tuple(Vec::new())),
+            b']' => self.stack.push(Item::List(Vec::new(), 1)),
+            b'}' => self.stack.push(Item::Map(Vec::new(), 1)),
+            b')' => self.stack.push(Item::Tuple(Vec::new(), 1)),
             b'l' => {
                 let items = self.marked()?;
-                self.stack.push(Value::List(items));
+                let depth = around(&items)?;
+                self.stack.push(Item::List(items, depth));
             }
             b'd' => {
                 let items = self.marked()?;
-                self.stack.push(Value::Map(Vec::new()));
+                self.stack.push(Item::Map(Vec::new(), 1));
                 self.set(items)?;
             }
             b't' => {
                 let items = self.marked()?;
-                self.stack.push(Value::Tuple(items));
+                let depth = around(&items)?;
+                self.stack.push(Item::Tuple(items, depth));
             }
             0x85..=0x87 => {
                 let n = usize::from(op - 0x84);
                 let mut items = (0..n).map(|_| self.pop()).collect::<Result<Vec<_>, _>>()?;
                 items.reverse();
-                self.stack.push(Value::Tuple(items));
+                let depth = around(&items)?;
+                self.stack.push(Item::Tuple(items, depth));
             }
             b'a' => {
                 let item = self.pop()?;
@@ -582,9 +597,10 @@ fn unescaped(line: &[u8]) -> Result<String, PickleError> {
     Ok(text)
 }
 
-fn numbers(items: Items, bytes: &[u8]) -> Result<Tree, PickleError> {
+fn numbers(items: Items, bytes: &[u8]) -> Result<Value, PickleError> {
     let all = items.numbers(bytes);
-    all.map(Tree::Numbers).ok_or(PickleError::Damaged("an array has the wrong length"))
+    all.map(|all| Value::Array(NumArray::f64s(&all)))
+        .ok_or(PickleError::Damaged("an array has the wrong length"))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! What is read of pickles, and what is refused.
 
 use super::*;
+use crate::positions::fields::{find, numbers};
 use proptest::prelude::*;
 
 #[test]
@@ -8,19 +9,19 @@ fn plain_data_of_protocol_2_is_read() {
     // pickle.dumps({"status": "running", "x": 1.5, "n": -3, "big": 2**40, "l": [1, True, None]}, 2)
     let message = b"\x80\x02}q\x00(X\x06\x00\x00\x00statusq\x01X\x07\x00\x00\x00runningq\x02X\x01\x00\x00\x00xq\x03G?\xf8\x00\x00\x00\x00\x00\x00X\x01\x00\x00\x00nq\x04J\xfd\xff\xff\xffX\x03\x00\x00\x00bigq\x05\x8a\x06\x00\x00\x00\x00\x00\x01X\x01\x00\x00\x00lq\x06]q\x07(K\x01\x88Neu.";
     let tree = read(message).unwrap();
-    assert_eq!(tree.get("status").and_then(Tree::text), Some("running"));
-    let number = |key: &str| tree.at(key).and_then(Tree::numbers);
+    assert_eq!(tree.get("status").and_then(Value::as_str), Some("running"));
+    let number = |key: &str| find(&tree, key).and_then(numbers);
     assert_eq!((number("x"), number("n")), (Some(vec![1.5]), Some(vec![-3.0])));
     assert_eq!(number("big"), Some(vec![2f64.powi(40)]));
     assert_eq!(
         tree.get("l"),
-        Some(&Tree::List(vec![Tree::Number(1.0), Tree::Number(1.0), Tree::None]))
+        Some(&Value::List(vec![Value::Float(1.0), Value::Float(1.0), Value::None]))
     );
 }
 
 #[test]
 fn texts_of_protocol_0_are_code_points() {
-    let text = |message: &[u8]| read(message).map(|t| t.text().map(str::to_owned));
+    let text = |message: &[u8]| read(message).map(|t| t.as_str().map(str::to_owned));
     assert_eq!(text(b"V\xe9\\u20ac\\u000a!\n."), Ok(Some("\u{e9}\u{20ac}\n!".into())));
     assert_eq!(text(b"S'a\\x00\\'b'\n."), Ok(Some("a\0'b".into())));
     assert!(text(b"V\\u20\n.").is_err() && text(b"Sab\n.").is_err());
@@ -51,9 +52,21 @@ fn what_repeats_itself_is_bounded() {
     }
     message.push(b'.');
     assert!(matches!(read(&message), Err(PickleError::Damaged(_))));
-    let deep: Vec<u8> =
-        std::iter::repeat_n(b')', 1).chain(std::iter::repeat_n(0x85, 1000)).chain([b'.']).collect();
-    assert_eq!(read(&deep), Err(PickleError::Damaged("it is nested too deeply")));
+    // Nor does depth cost more of the stack than a little, however it is made.
+    for (begin, deeper, end) in [
+        (&b")"[..], &b"\x85"[..], &b"."[..]),
+        (b"", b"]", b"."),
+        (b")q\x00", b"h\x00\x85q\x00", b"."),
+        (b"", b"}X\x01\x00\x00\x00a", b"."),
+    ] {
+        let closing = match deeper {
+            b"]" => b"a".repeat(100_000),
+            [b'}', ..] => b"s".repeat(100_000),
+            _ => Vec::new(),
+        };
+        let deep = [begin, &deeper.repeat(100_001), &closing, end].concat();
+        assert!(matches!(read(&deep), Err(PickleError::Damaged(_))));
+    }
 }
 
 proptest! {
