@@ -17,13 +17,12 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
 use bytes::Bytes;
-use ptystream_common::codec::{Compression, Encoding, Filter};
+use ptystream_common::codec::{Encoding, Filter};
 use ptystream_common::dtype::Dtype;
 use ptystream_common::frame::{Array, FrameForm, Loaded, RawFrame};
 use ptystream_common::geometry::{Center, Geometry, Orientation};
 use ptystream_common::index::{Index, IndexRange};
-use ptystream_common::message::{PreparePlan, WeightsFrom};
-use ptystream_common::params::{Arithmetic, Compat, OutputDtype};
+use ptystream_common::message::PreparePlan;
 use ptystream_common::source::SourceSpec;
 use ptystream_common::value::Value;
 use ptystream_producer::source::detector::sends::Series;
@@ -98,24 +97,9 @@ fn preparer() -> Preparer {
         1,
     );
     let plan = PreparePlan {
-        frame: FrameForm { dtype: Dtype::U16, shape: [N, N] },
         geometry: Some(geometry.unwrap()),
-        corrected: false,
-        weights: WeightsFrom::Ones,
-        dtype: OutputDtype::Ptypy,
-        arithmetic: Arithmetic::Exact,
-        compat: Compat::None,
-        valid_range: None,
-        bad_values: vec![],
-        compression: Compression::None,
-        batch: 1,
         frames_per_chunk: CHUNK as u32,
-        checksums: false,
-        source: None,
-        load_common: false,
-        workers_read: false,
-        scaled: false,
-        signals: false,
+        ..PreparePlan::plain(FrameForm { dtype: Dtype::U16, shape: [N, N] })
     };
     Preparer::new(&plan, &BTreeMap::new()).unwrap()
 }

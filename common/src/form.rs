@@ -153,10 +153,8 @@ fn promoted(dtype: Dtype) -> Dtype {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::codec::Compression;
     use crate::frame::FrameForm;
     use crate::geometry::{Center, Orientation};
-    use crate::params::Arithmetic;
 
     fn plan(dtype: Dtype, shape: usize, rebin: usize, weights: WeightsFrom) -> PreparePlan {
         let frame = FrameForm { dtype, shape: [40, 36] };
@@ -165,24 +163,10 @@ mod tests {
         let geometry =
             Geometry::resolve(frame.shape, shape, Center::Fftshift, None, None, o, rebin).unwrap();
         PreparePlan {
-            frame,
             geometry: Some(geometry),
-            corrected: false,
             weights,
-            dtype: OutputDtype::Ptypy,
-            arithmetic: Arithmetic::Exact,
-            compat: Compat::None,
-            valid_range: None,
-            bad_values: vec![],
-            compression: Compression::None,
-            batch: 1,
             frames_per_chunk: 4,
-            checksums: false,
-            source: None,
-            load_common: false,
-            workers_read: false,
-            scaled: false,
-            signals: false,
+            ..PreparePlan::plain(frame)
         }
     }
 

@@ -298,6 +298,32 @@ pub struct PreparePlan {
     pub signals: bool,
 }
 
+impl PreparePlan {
+    /// Makes a plan that measures frames and leaves them as they are: the least there is, for tests and tools.
+    pub fn plain(frame: FrameForm) -> Self {
+        Self {
+            frame,
+            geometry: None,
+            corrected: false,
+            weights: WeightsFrom::Ones,
+            dtype: OutputDtype::Ptypy,
+            arithmetic: Arithmetic::Exact,
+            compat: Compat::None,
+            valid_range: None,
+            bad_values: Vec::new(),
+            compression: crate::codec::Compression::None,
+            batch: 1,
+            frames_per_chunk: 1,
+            checksums: false,
+            source: None,
+            load_common: false,
+            workers_read: false,
+            scaled: false,
+            signals: false,
+        }
+    }
+}
+
 /// What a worker says of each raw frame where a plan wants signals: the sum of its good pixels and their
 /// centre of mass, raw pixels. Their names follow those of the scan's own scalars.
 pub const SIGNALS: [&str; 3] = ["intensity", "center_row", "center_column"];

@@ -184,6 +184,9 @@ impl Live {
                                 "memory and spool are full: frames are dropped"
                             );
                         }
+                        if let Some(position) = loaded.position {
+                            self.positions.insert(next, position);
+                        }
                         self.retention.lose(Loss::NoRoom);
                     }
                     OnFull::Fail => {

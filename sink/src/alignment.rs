@@ -23,6 +23,8 @@ const LEAST: usize = 40;
 const NEIGHBOURS: usize = 6;
 /// Frames whose neighbours are looked at, at most.
 const MOST: usize = 20_000;
+/// Frames that are looked at, at most: so much of a longer scan tells.
+const KEPT: usize = 1_000_000;
 /// Blocks of the scan over which chance is estimated.
 const BLOCKS: usize = 24;
 /// Pairs without which a hypothesis cannot be told from another.
@@ -58,6 +60,9 @@ impl Judge {
     pub(crate) fn add(&mut self, names: &[String], chunk: &ClosedChunk) {
         let column = names.iter().position(|name| name == SIGNALS[0]);
         let (Some(column), Some(positions)) = (column, &chunk.positions) else { return };
+        if self.frames.len() >= KEPT {
+            return;
+        }
         for ((index, at), scalars) in chunk.range.iter().zip(positions).zip(&chunk.scalars) {
             if let Some(&[a, b, c]) = scalars.get(column..column + SIGNALS.len()) {
                 self.frames.insert(index.0, Frame { at: *at, signals: [a, b, c] });

@@ -364,6 +364,38 @@ def test_who_listens_too_late_is_told_and_not_given_the_positions_of_others(
     assert "had begun before anybody listened" in done.stderr, done.stderr
 
 
+def test_by_index_who_listens_too_late_gets_what_is_left(
+    ptystream, config, tmp_path, instrument, publisher
+):
+    threads = [publisher.send(dumped(points(20)[5:])), instrument.send(v1(pixels(20)))]
+    positions = {"kind": "contrast", "address": publisher.address, "slow": "y", "fast": "x"}
+    positions |= {"join": "index", "index": "n"}
+    ptystream("run", config(live(instrument, 20, positions)), expect=5)
+    for thread in threads:
+        thread.join()
+    got = read(tmp_path / "out.ptyd")
+    there = got.weights.any(axis=(1, 2))
+    assert list(there) == [False] * 4 + [True] * 16
+    np.testing.assert_array_equal(got.positions[there, 0], np.arange(4, 20))
+
+
+def test_other_scans_pass_while_the_detector_is_waited_for(
+    ptystream, config, tmp_path, instrument, publisher
+):
+    n = 30
+    others = [{"status": "running", "y": 900.0, "x": 900.0} for _ in range(n)]
+    before = [{"status": "running", "motor": 1.0}, {"status": "finished"}, {"status": "started"}]
+    threads = [publisher.send(dumped([*before, *others, {"status": "finished"}, *points(n)]))]
+    positions = {"kind": "contrast", "address": publisher.address, "slow": "y", "fast": "x"}
+    process = ptystream.start("run", config(live(instrument, n, positions)), "--quiet")
+    threads[0].join()
+    time.sleep(0.5)
+    threads.append(instrument.send(v1(pixels(n))))
+    ptystream.finish(process)
+    threads[1].join()
+    np.testing.assert_array_equal(read(tmp_path / "out.ptyd").positions[:, 0], np.arange(n))
+
+
 @pytest.mark.parametrize("shift", [0, 1, -1])
 def test_a_shift_is_told_at_the_end(ptystream, config, tmp_path, instrument, publisher, shift):
     side = 15

@@ -12,7 +12,7 @@ use ptystream_common::frame::{Array, FrameForm, Loaded, RawFrame};
 use ptystream_common::geometry::{Center, Geometry, Orientation};
 use ptystream_common::index::{Index, IndexRange};
 use ptystream_common::message::{PreparePlan, WeightsFrom};
-use ptystream_common::params::{Arithmetic, Compat, OutputDtype};
+use ptystream_common::params::{Arithmetic, OutputDtype};
 use ptystream_worker::{PrepareError, PreparedBatch, Preparer};
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -76,24 +76,13 @@ fn preparer(job: &Job) -> Preparer {
     )
     .unwrap();
     let plan = PreparePlan {
-        frame: FrameForm { dtype: Dtype::U16, shape: [N, N] },
         geometry: Some(geometry),
         corrected: job.corrected,
         weights: WeightsFrom::Scan(Dtype::U8),
         dtype: job.dtype,
         arithmetic: job.arithmetic,
-        compat: Compat::None,
-        valid_range: None,
-        bad_values: vec![],
-        compression: Compression::None,
-        batch: 1,
         frames_per_chunk: 40,
-        checksums: false,
-        source: None,
-        workers_read: false,
-        scaled: false,
-        signals: false,
-        load_common: false,
+        ..PreparePlan::plain(FrameForm { dtype: Dtype::U16, shape: [N, N] })
     };
     let mask: Vec<u8> = (0..N * N).map(|i| u8::from(i % 97 != 0)).collect();
     let mut arrays = BTreeMap::from([("weight".to_owned(), Array::from_items(&[N, N], &mask))]);

@@ -5,14 +5,14 @@
 
 mod support;
 
-use ptystream_common::codec::{Compression, Encoding, decode};
+use ptystream_common::codec::{Encoding, decode};
 use ptystream_common::dtype::Dtype;
 use ptystream_common::form::prepared_form;
 use ptystream_common::frame::{Array, FrameForm, Loaded, RawFrame};
 use ptystream_common::geometry::{Center, Geometry, Orientation, needs_auto_center};
 use ptystream_common::index::{Index, IndexRange};
 use ptystream_common::message::{PreparePlan, PreparedForm, WeightsFrom};
-use ptystream_common::params::{Arithmetic, Compat, OutputDtype};
+use ptystream_common::params::Compat;
 use ptystream_worker::{PrepareError, PreparedBatch, Preparer};
 use serde_json::Value as Json;
 use std::collections::BTreeMap;
@@ -237,24 +237,11 @@ fn run(root: &Path, case: &Json, compat: Compat) -> Result<Outcome, String> {
     let auto_center = pars["auto_center"].as_bool();
     let frame = input.frames[0].frame.form;
     let mut plan = PreparePlan {
-        frame,
-        geometry: None,
         corrected: input.arrays.contains_key("dark") || input.arrays.contains_key("flat"),
         weights: input.weights,
-        dtype: OutputDtype::Ptypy,
-        arithmetic: Arithmetic::Exact,
         compat,
-        valid_range: None,
-        bad_values: vec![],
-        compression: Compression::None,
-        batch: 1,
         frames_per_chunk: 4,
-        checksums: false,
-        source: None,
-        workers_read: false,
-        scaled: false,
-        signals: false,
-        load_common: false,
+        ..PreparePlan::plain(frame)
     };
     let text = |e: &dyn std::error::Error| e.to_string();
     let mut auto = None;

@@ -48,24 +48,9 @@ fn plan(array: &Array, rebin: usize, orientation: u8) -> PreparePlan {
     let geometry =
         Geometry::resolve(form.shape, None, Center::Fftshift, None, None, orientation, rebin);
     PreparePlan {
-        frame: form,
         geometry: Some(geometry.unwrap()),
-        corrected: false,
-        weights: WeightsFrom::Ones,
-        dtype: OutputDtype::Ptypy,
-        arithmetic: Arithmetic::Exact,
-        compat: Compat::None,
-        valid_range: None,
-        bad_values: vec![],
-        compression: Compression::None,
-        batch: 1,
         frames_per_chunk: 4,
-        checksums: false,
-        source: None,
-        workers_read: false,
-        scaled: false,
-        signals: false,
-        load_common: false,
+        ..PreparePlan::plain(form)
     }
 }
 

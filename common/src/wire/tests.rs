@@ -22,7 +22,6 @@ fn bytes(n: usize) -> Bytes {
 
 fn plan() -> PreparePlan {
     PreparePlan {
-        frame: FrameForm { dtype: Dtype::U16, shape: [4, 5] },
         geometry: Some(Geometry {
             frame: [4, 5],
             roi: [4, 4],
@@ -32,9 +31,6 @@ fn plan() -> PreparePlan {
         }),
         corrected: true,
         weights: WeightsFrom::Scan(Dtype::Bool),
-        dtype: OutputDtype::Ptypy,
-        arithmetic: Arithmetic::Exact,
-        compat: Compat::None,
         valid_range: Some([0.0, 65534.0]),
         bad_values: vec![-1.0],
         compression: Compression::ShuffleGzip(4),
@@ -50,10 +46,8 @@ fn plan() -> PreparePlan {
             base: "/data".into(),
             given: vec!["path".into()],
         }),
-        load_common: false,
         workers_read: true,
-        scaled: false,
-        signals: false,
+        ..PreparePlan::plain(FrameForm { dtype: Dtype::U16, shape: [4, 5] })
     }
 }
 

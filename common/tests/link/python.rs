@@ -54,7 +54,6 @@ fn documented_worker() -> String {
 
 fn plan() -> Body {
     let plan = PreparePlan {
-        frame: FrameForm { dtype: Dtype::U16, shape: [2, 3] },
         geometry: Some(Geometry {
             frame: [2, 3],
             roi: [2, 3],
@@ -62,22 +61,9 @@ fn plan() -> Body {
             orientation: Orientation::default(),
             rebin: 1,
         }),
-        weights: WeightsFrom::Ones,
-        dtype: OutputDtype::Ptypy,
-        arithmetic: Arithmetic::Exact,
-        compat: Compat::None,
-        valid_range: None,
-        bad_values: vec![],
-        compression: Compression::None,
         batch: 3,
         frames_per_chunk: 5,
-        checksums: false,
-        source: None,
-        load_common: false,
-        workers_read: false,
-        scaled: false,
-        signals: false,
-        corrected: false,
+        ..PreparePlan::plain(FrameForm { dtype: Dtype::U16, shape: [2, 3] })
     };
     Body::Plan { plan: Box::new(plan), arrays: vec![], answers: 0 }
 }

@@ -39,10 +39,10 @@ impl Contrast {
                 Some(Event::Begin)
             }
             "running" => {
-                self.begun |= message.get("status").is_none();
+                let begun =
+                    std::mem::replace(&mut self.begun, true) || message.get("status").is_none();
                 Some(match self.columns.of(&message) {
-                    Ok(_) if !self.begun => Event::Late,
-                    Ok(rows) => Event::samples(rows, None),
+                    Ok(rows) => Event::Samples { rows, first: None, begun },
                     Err(text) => Event::Lacking(text),
                 })
             }
@@ -82,7 +82,8 @@ mod tests {
     fn a_scan_begins_runs_and_ends() {
         let mut reader = Contrast::new(Columns::new(vec!["x".into()]));
         assert_eq!(reader.feed(&dict(Some("finished"), 0.0)), None, "of the scan before");
-        assert_eq!(reader.feed(&dict(Some("running"), 0.0)), Some(Event::Late));
+        let late = Event::Samples { rows: vec![vec![0.5]], first: None, begun: false };
+        assert_eq!(reader.feed(&dict(Some("running"), 0.5)), Some(late));
         assert_eq!(reader.feed(&dict(Some("heartbeat"), 0.0)), None);
         assert_eq!(reader.feed(&dict(Some("started"), 0.0)), Some(Event::Begin));
         let one = Some(Event::samples(vec![vec![1.5]], None));

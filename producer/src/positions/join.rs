@@ -281,16 +281,15 @@ impl Join {
         let yx: Vec<[f64; 2]> = group.iter().map(|row| self.raw(row)).collect();
         let position = match self.rules.at {
             At::Start => yx[0],
-            At::Mid if one => self.moved(index, yx[0], 0.5),
-            At::Mean if one => self.moved(index, yx[0], 0.5),
+            At::Mid | At::Mean if one => self.moved(index, yx[0], 0.5),
             At::End if one => self.moved(index, yx[0], 1.0),
             At::Mid => middle(&yx),
             At::End => yx[yx.len() - 1],
             At::Mean => mean_of(&yx),
         };
+        let point = self.made(position, group);
         self.before = [Some(yx[0]), self.before[0]];
-        let group = self.groups.get(&index).cloned().unwrap_or_default();
-        Ready::Point(self.made(position, &group))
+        Ready::Point(point)
     }
 
     /// Moves a position that was latched at the start of the exposure by a part of the way to the next one,

@@ -3,12 +3,13 @@
 //! A frame that has come waits in its own source until its point is known, for `positions.late_secs` at
 //! most; then it becomes a gap. A frame that is lost keeps its position: its gap has it.
 
-use super::join::{Join, Point, Ready};
+use super::Ending;
+use super::join::{Point, Ready};
+use super::listener::Listener;
 use super::settings::{Kind, Settings};
-use super::stream::Stream;
-use super::{Ending, Event};
 use ptystream_common::frame::{Array, FrameForm, Loaded};
 use ptystream_common::index::Index;
+use ptystream_common::message::WANTED;
 use ptystream_common::source::{
     Check, Common, Exposure, Recorded, Source, SourceError, SourceSpec, WithFrames,
 };
@@ -18,7 +19,7 @@ use std::time::{Duration, Instant};
 
 /// Opens frames and the stream of their positions, if the parameters name one, as one source.
 ///
-/// The stream comes first: who opens the frames may wait long for their beginning.
+/// The stream comes first, and is listened to while whoever opens the frames waits for their beginning.
 ///
 /// # Errors
 /// What is wrong with the parameters, and the frames' own.
@@ -27,8 +28,9 @@ pub(crate) fn open(
     frames: impl FnOnce() -> Result<Box<dyn Source>, SourceError>,
 ) -> Result<Box<dyn Source>, SourceError> {
     let Some(settings) = Settings::read(spec)? else { return frames() };
-    let stream = Stream::open(&settings)?;
-    Ok(Box::new(Joined::new(frames()?, settings, stream)))
+    let mut listener = Listener::open(&settings)?;
+    let inner = listener.during(frames)?;
+    Ok(Box::new(Joined::new(inner, settings, listener)))
 }
 
 /// A point, or why there is none.
@@ -37,8 +39,7 @@ type Known = Result<Point, String>;
 struct Joined {
     inner: Box<dyn Source>,
     settings: Settings,
-    stream: Stream,
-    join: Join,
+    listener: Listener,
     began: Instant,
     /// When how many frames had come.
     came: VecDeque<(u64, Duration)>,
@@ -49,94 +50,29 @@ struct Joined {
     points: BTreeMap<u64, Known>,
     /// Positions of frames that were not handed out.
     lost: BTreeMap<u64, [f64; 2]>,
-    begun: bool,
-    ended: Option<Ending>,
-    understood: bool,
     reference: Option<f64>,
     without_position: u64,
-    unknown: u64,
-    other_series: u64,
     filtered: u64,
     said_end: bool,
 }
 
 impl Joined {
-    fn new(inner: Box<dyn Source>, settings: Settings, stream: Stream) -> Self {
-        tracing::info!(
-            positions = settings.origin(),
-            connected = stream.is_there(),
-            "positions come as a stream"
-        );
+    fn new(inner: Box<dyn Source>, settings: Settings, listener: Listener) -> Self {
         Self {
             inner,
-            stream,
-            join: Join::new(settings.rules.clone()),
+            listener,
             began: Instant::now(),
             came: VecDeque::new(),
             latest: Duration::ZERO,
             known: 0,
             points: BTreeMap::new(),
             lost: BTreeMap::new(),
-            begun: false,
-            ended: None,
-            understood: false,
             reference: settings.reference,
             without_position: 0,
-            unknown: 0,
-            other_series: 0,
             filtered: 0,
             said_end: false,
             settings,
         }
-    }
-
-    fn listen(&mut self) -> Result<(), SourceError> {
-        for event in self.stream.poll()? {
-            match event {
-                Event::Begin if self.begun || self.ended.is_some() => self.other_series += 1,
-                Event::Begin => self.begun = true,
-                // Another series follows: none of it is ours.
-                _ if self.ended.is_some() => self.other_series += 1,
-                Event::Samples { rows, first } => {
-                    self.understood = true;
-                    self.join.put(rows, first);
-                }
-                Event::End(ending) => {
-                    tracing::info!(
-                        ?ending,
-                        samples = self.join.counts.samples,
-                        "the positions have ended"
-                    );
-                    self.join.end();
-                    self.ended = Some(ending);
-                }
-                Event::Lost(samples) => {
-                    tracing::error!(samples, "the instrument has lost positions");
-                    self.join.lost(samples);
-                }
-                Event::Late => {
-                    let origin = self.settings.origin();
-                    return Err(SourceError::input(format!(
-                        "positions from {origin} had begun before anybody listened: counted, frames \
-                         would get the positions of others. Start the producer before the scan, or \
-                         join by index or time (data.positions.join)"
-                    )));
-                }
-                Event::Lacking(text) if !self.understood => {
-                    let origin = self.settings.origin();
-                    return Err(SourceError::input(format!(
-                        "data.positions: in what comes from {origin}, {text}"
-                    )));
-                }
-                Event::Lacking(text) | Event::Unknown(text) => {
-                    self.unknown += 1;
-                    if self.unknown == 1 {
-                        tracing::warn!("positions are not understood, and left out: {text}");
-                    }
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Takes what came with a frame, where positions do.
@@ -144,17 +80,17 @@ impl Joined {
         let Some(meta) = self.inner.metadata(Index(index)) else { return Ok(()) };
         match self.settings.columns.of(&meta) {
             Ok(rows) => {
-                self.understood = true;
+                self.listener.understood = true;
                 for row in rows {
-                    self.join.put(vec![row], Some(index));
+                    self.listener.join.put(vec![row], Some(index));
                 }
                 Ok(())
             }
-            Err(text) if !self.understood => Err(SourceError::input(format!(
+            Err(text) if !self.listener.understood => Err(SourceError::input(format!(
                 "data.positions: in what comes with frame {index}, {text}"
             ))),
             Err(_) => {
-                self.unknown += 1;
+                self.listener.unknown += 1;
                 Ok(())
             }
         }
@@ -177,11 +113,11 @@ impl Joined {
             if with_frames {
                 self.with_frame(index)?;
             }
-            let known = match self.join.point(index, exposure) {
+            let known = match self.listener.join.point(index, exposure) {
                 Ready::Point(point) => Ok(point),
                 Ready::Never(why) => Err(why),
                 Ready::NotYet if with_frames => {
-                    self.join.skip(index);
+                    self.listener.join.skip(index);
                     Err("its metadata hold no position".into())
                 }
                 Ready::NotYet => {
@@ -189,9 +125,14 @@ impl Joined {
                     if now.saturating_sub(since) < self.settings.late {
                         break;
                     }
-                    self.join.skip(index);
+                    self.listener.join.skip(index);
                     let secs = self.settings.late.as_secs_f64();
-                    Err(format!("none came within {secs} s (data.positions.late_secs)"))
+                    let nobody = if self.listener.is_there() {
+                        ""
+                    } else {
+                        "; nobody is there who sends them"
+                    };
+                    Err(format!("none came within {secs} s (data.positions.late_secs){nobody}"))
                 }
             };
             self.points.insert(index, known);
@@ -205,20 +146,20 @@ impl Joined {
         if std::mem::replace(&mut self.said_end, true) {
             return;
         }
-        let counts = self.join.counts;
-        let left = counts.without_frame + self.join.left();
+        let counts = self.listener.join.counts;
+        let left = counts.without_frame + self.listener.join.left();
         tracing::info!(
             ?counts,
             frames_without_position = self.without_position,
             frames_without_beam = self.filtered,
-            not_understood = self.unknown,
-            other_series = self.other_series,
+            not_understood = self.listener.unknown,
+            other_series = self.listener.other_series,
             "frames and positions are joined"
         );
         if left > 0 {
             tracing::warn!(positions = left, "positions without a frame");
         }
-        if self.join.has_slipped() {
+        if self.listener.join.has_slipped() {
             tracing::error!(
                 "positions were lost, and frames are joined by count: those behind the loss have the \
                  positions of others; prepare them again by index or time"
@@ -255,7 +196,8 @@ impl Source for Joined {
         start: usize,
         num_frames: Option<usize>,
     ) -> Result<Check, SourceError> {
-        self.listen()?;
+        self.listener.listen(self.known > 0)?;
+        self.listener.ensure_usable()?;
         let (there, ended) = match self.inner.check(usize::MAX, 0, num_frames) {
             Ok(check) => {
                 (check.accessible as u64, (check.end_of_scan == Some(true)).then_some(None))
@@ -276,14 +218,13 @@ impl Source for Joined {
         match ended {
             Some(None) => Ok(Check { accessible, end_of_scan: Some(true) }),
             Some(Some(reason)) => Err(SourceError::Interrupted { frames: there, reason }),
-            None => match self.ended.clone() {
+            None => match self.listener.ended.clone() {
                 // No frames have come since, and none is to be expected.
                 Some(Ending::Interrupted(reason))
                     if !whole
                         && self.began.elapsed().saturating_sub(self.latest)
                             > self.settings.late =>
                 {
-                    self.said_end = false;
                     self.say_end();
                     Err(SourceError::Interrupted { frames: there, reason })
                 }
@@ -296,39 +237,37 @@ impl Source for Joined {
         let mut all = Vec::with_capacity(indices.len());
         for &index in indices {
             let known = self.points.remove(&index.0);
-            let loaded = self.inner.load(&[index]);
-            let point = match (&loaded, known) {
-                (_, Some(Ok(point))) => point,
-                (Ok(_), Some(Err(why))) => {
+            // Its gap has the position, should it become one.
+            if let Some(Ok(point)) = &known {
+                self.lost.insert(index.0, point.position);
+            }
+            let loaded = self.inner.load(&[index])?;
+            let point = match known {
+                Some(Ok(point)) => point,
+                Some(Err(why)) => {
                     self.without_position += 1;
                     return Err(SourceError::frame(index, format!("without a position: {why}")));
                 }
-                (Ok(_), None) => return Err(SourceError::Passed { index }),
-                (Err(_), _) => {
-                    return loaded;
-                }
-            };
-            let Ok(Some(mut frame)) = loaded.as_ref().map(|l| l.first().cloned()) else {
-                // Its gap has the position.
-                self.lost.insert(index.0, point.position);
-                return loaded;
+                None => return Err(SourceError::Passed { index }),
             };
             if !point.open {
                 self.filtered += 1;
-                self.lost.insert(index.0, point.position);
                 let gate = self.settings.rules.gate.map_or(f64::NAN, |(at, _)| point.values[at]);
-                let text = format!("left out by data.positions.gate, which was {gate} (mean)");
+                let text = format!("{WANTED}data.positions.gate, which was {gate} (mean)");
                 return Err(SourceError::Filtered { index, text });
             }
-            let scale = self.scale(&point.values).map_err(|text| {
-                self.lost.insert(index.0, point.position);
-                SourceError::frame(index, text)
-            })?;
-            frame.position = Some(point.position);
-            frame.scale = scale;
-            frame.scalars =
-                self.settings.scalars.iter().map(|(_, column)| point.values[*column]).collect();
-            all.push(frame);
+            let scale = self.scale(&point.values);
+            let scale = scale.map_err(|text| SourceError::frame(index, text))?;
+            let scalars = self.settings.scalars.iter().map(|(_, column)| point.values[*column]);
+            let scalars: Vec<f64> = scalars.collect();
+            let position = Some(point.position);
+            all.extend(loaded.into_iter().map(|frame| Loaded {
+                position,
+                scale,
+                scalars: scalars.clone(),
+                ..frame
+            }));
+            self.lost.remove(&index.0);
         }
         Ok(all)
     }

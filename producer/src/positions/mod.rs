@@ -11,6 +11,7 @@
 //! | [`contrast`], [`panda`], [`panda_json`], [`lines`] | decoders: bytes in, [`Event`]s out |
 //! | [`pickle`], [`fields`], [`columns`] | what messages hold, and which numbers are taken |
 //! | [`stream`] | sockets and files |
+//! | `listener` | which series counts |
 //! | [`mod@axes`] | units, sign and order of the axes |
 //! | [`join`] | which position belongs to which frame: no sockets, no clock |
 //! | [`joined`] | the frames' source and its positions as one source |
@@ -24,6 +25,7 @@ pub mod fields;
 pub mod join;
 pub mod joined;
 pub mod lines;
+mod listener;
 pub mod panda;
 pub mod panda_json;
 pub mod pickle;
@@ -48,14 +50,14 @@ pub enum Ending {
 pub enum Event {
     /// A series begins.
     Begin,
-    /// Samples came of a series whose beginning was not seen.
-    Late,
     /// Rows of the wanted columns.
     Samples {
         /// One value a column.
         rows: Vec<Vec<f64>>,
         /// Number of the first, where the instrument counts.
         first: Option<u64>,
+        /// Whether the beginning of their series was seen, if it has one.
+        begun: bool,
     },
     /// The series has ended.
     End(Ending),
@@ -68,8 +70,8 @@ pub enum Event {
 }
 
 impl Event {
-    /// Makes [`Event::Samples`].
+    /// Makes [`Event::Samples`] of a series from its beginning.
     pub(crate) fn samples(rows: Vec<Vec<f64>>, first: Option<u64>) -> Self {
-        Self::Samples { rows, first }
+        Self::Samples { rows, first, begun: true }
     }
 }

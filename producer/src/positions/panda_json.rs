@@ -33,10 +33,10 @@ impl PandaJson {
             Some("data") => {
                 let number = message.get("frame_number").and_then(numbers);
                 let number = number.and_then(|n| n.first().copied()).filter(|n| *n >= 0.0);
+                let first = number.map(|n| n as u64);
+                let begun = std::mem::replace(&mut self.begun, true);
                 Some(match self.columns.of(&message) {
-                    // With numbers of their own nothing can be mistaken.
-                    Ok(_) if !self.begun && number.is_none() => Event::Late,
-                    Ok(rows) => Event::samples(rows, number.map(|n| n as u64)),
+                    Ok(rows) => Event::Samples { rows, first, begun },
                     Err(text) => Event::Lacking(text),
                 })
             }
