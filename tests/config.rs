@@ -176,7 +176,7 @@ fn higher_layers_win_and_every_value_knows_its_origin() {
 
     let without = load_in(&ConfigArgs { env: false, ..args }, &registry(), &around);
     assert_eq!(without.expect("a configuration").data.distance, Some(2.0));
-    let spec = config.source_spec();
+    let spec = config.data.source_spec();
     assert_eq!(spec.base, desk.path());
     assert_eq!(spec.path("i.h5"), desk.path().join("i.h5"));
     let of_env = desk.path().join("cwd/new.h5").to_string_lossy().into_owned();
@@ -461,7 +461,7 @@ fn a_real_ptypy_file_loads() {
     assert!(!data.is_given("energy") && data.energy == Some(7.2));
     assert_eq!(data.tree.at("mask.invert"), Some(&Value::Bool(true)));
     assert_eq!(data.tree.at("recorded_energy.multiplier"), Some(&Value::Float(6241509074460763.0)));
-    let spec = config.source_spec();
+    let spec = config.data.source_spec();
     let raw = spec.data.at("intensities.file").and_then(Value::as_str).map(|p| spec.path(p));
     assert!(raw.is_some_and(|p| p.is_file()));
 }
