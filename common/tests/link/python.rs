@@ -5,7 +5,7 @@
 
 use crate::{SOON, heard};
 use bytes::Bytes;
-use ptystream_common::codec::{Compression, Encoding};
+use ptystream_common::codec::Encoding;
 use ptystream_common::dtype::Dtype;
 use ptystream_common::error::Kind;
 use ptystream_common::frame::FrameForm;
@@ -13,7 +13,6 @@ use ptystream_common::geometry::{Geometry, Orientation};
 use ptystream_common::index::{IndexRange, IndexSet};
 use ptystream_common::link::{HubEvent, Link, SpokeEvent, Zmq};
 use ptystream_common::message::*;
-use ptystream_common::params::{Arithmetic, Compat, OutputDtype};
 use ptystream_common::wire::{VERSION, WireError};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
