@@ -224,13 +224,17 @@ impl Stream2 {
         Self { channel, series: None }
     }
 
-    /// Tells what a message means.
+    /// Tells what a message means. It has one part; one simulator sends several messages as the
+    /// parts of one now and then.
     pub fn feed(&mut self, parts: Vec<Bytes>) -> Vec<Event> {
-        let [message] = &parts[..] else {
-            return vec![Event::Unknown(format!("a message has {} parts, not one", parts.len()))];
+        if parts.is_empty() {
+            return vec![Event::Unknown("a message has no parts".into())];
+        }
+        let one = |part: &Bytes| {
+            self.message(part)
+                .unwrap_or_else(|error| vec![Event::Unknown(format!("it is no stream2: {error}"))])
         };
-        self.message(message)
-            .unwrap_or_else(|error| vec![Event::Unknown(format!("it is no stream2: {error}"))])
+        parts.iter().flat_map(one).collect()
     }
 
     fn message(&mut self, message: &Bytes) -> Result<Vec<Event>, Error> {
@@ -444,6 +448,16 @@ mod tests {
         second.feed(start());
         assert_eq!(pixels(&mut second, &["a", "b"]), Ok(vec![2; 12]));
         assert_eq!(pixels(&mut second, &["a"]), Err("it has no channel 'b'".into()));
+    }
+
+    #[test]
+    fn several_messages_as_the_parts_of_one_are_read_one_after_the_other() {
+        let parts = [start(), image(0, &["a"], &[1; 12]), image(1, &["a"], &[2; 12])].concat();
+        let events = Stream2::new(None).feed(parts);
+        assert!(
+            matches!(events[..], [Event::Start(_), Event::Image(0, _), Event::Image(1, _)]),
+            "{events:?}"
+        );
     }
 
     #[test]
