@@ -268,7 +268,13 @@ fn publish(
                 !there
             });
         });
-        busy += begun.elapsed();
+        let took = begun.elapsed();
+        tracing::debug!(
+            chunks = publisher.chunks(),
+            millis = took.as_secs_f64() * 1e3,
+            "published"
+        );
+        busy += took;
         last = Some(Instant::now());
         if let Err(error) = published {
             tell(events, DiskEvent::Failed(error));

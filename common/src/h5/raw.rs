@@ -6,12 +6,13 @@
 use crate::codec::Filter;
 use crate::dtype::Dtype;
 use hdf5::types::{FloatSize, IntSize, TypeDescriptor};
-use hdf5::{Dataset, Datatype, Group, Result, h5check};
+use hdf5::{Dataset, Datatype, File, Group, Result, h5check};
 use hdf5_sys::LOCK;
 use hdf5_sys::h5d::{
     H5Dcreate2, H5Dget_chunk_info_by_coord, H5Dget_create_plist, H5Dread, H5Dread_chunk,
     H5Drefresh, H5Dwrite, H5Dwrite_chunk,
 };
+use hdf5_sys::h5f::H5Fget_file_image;
 use hdf5_sys::h5i::hid_t;
 use hdf5_sys::h5l::H5Lget_val;
 use hdf5_sys::h5p::{
@@ -24,7 +25,7 @@ use hdf5_sys::h5s::{
 };
 use hdf5_sys::h5z::H5Z_FLAG_OPTIONAL;
 use std::ffi::{CString, c_uint};
-use std::ptr::null;
+use std::ptr::{null, null_mut};
 
 const DEFAULT: hid_t = 0;
 /// Registered id of bitshuffle.
@@ -199,6 +200,24 @@ pub fn write_chunk(dataset: &Dataset, offset: &[usize], mask: u32, bytes: &[u8])
         )
     };
     h5check(done).map(|_| ())
+}
+
+/// Returns the bytes of a file that is open, as if it had been closed.
+///
+/// # Errors
+/// The library's.
+pub fn image(file: &File) -> Result<Vec<u8>> {
+    let _guard = LOCK.lock();
+    file.flush()?;
+    // SAFETY: without a buffer the call returns the size alone.
+    let size = unsafe { H5Fget_file_image(file.id(), null_mut(), 0) };
+    let mut bytes = vec![0; usize::try_from(size).map_err(|_| "the file has no image")?];
+    // SAFETY: the buffer has the length that is named.
+    let copied = unsafe { H5Fget_file_image(file.id(), bytes.as_mut_ptr().cast(), bytes.len()) };
+    if copied != size {
+        return Err("the file's image was not copied whole".into());
+    }
+    Ok(bytes)
 }
 
 /// Returns the stored bytes of a chunk; 0 if it is not allocated.

@@ -28,10 +28,21 @@ const H5RW_VERSION: &str = "0.1";
 /// # Errors
 /// The library's.
 pub fn stamp_root(root: &Group) -> Result<()> {
-    let now = asctime(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()));
     write::set_attr(root, "h5rw_version", H5RW_VERSION)?;
-    write::set_attr(root, "ctime", &now)?;
-    write::set_attr(root, "mtime", &now)
+    write::set_attr(root, "ctime", &now())?;
+    touch_root(root)
+}
+
+/// Sets the time at which the file was last changed, `mtime`.
+///
+/// # Errors
+/// The library's.
+pub fn touch_root(root: &Group) -> Result<()> {
+    write::set_attr(root, "mtime", &now())
+}
+
+fn now() -> String {
+    asctime(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()))
 }
 
 /// Sets the attribute `type`.

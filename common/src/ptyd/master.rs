@@ -30,17 +30,15 @@ pub struct Content<'a> {
     pub per_frame: Option<&'a PerFrame>,
 }
 
-fn begin_of(path: &Path, content: &Content<'_>) -> Result<(File, Group), PtydError> {
-    let (file, chunks) = begin(path, content.meta, content.info, Some(content.record))?;
-    content.per_frame.map_or(Ok(()), |all| all.write(&file)).map_err(PtydError::hdf5(
-        path,
-        "write",
-        "ptystream/per_frame",
-    ))?;
-    Ok((file, chunks))
+/// Writes everything but the chunks; returns their group.
+pub(super) fn begin(path: &Path, file: &File, content: &Content<'_>) -> Result<Group, PtydError> {
+    let chunks = outline(path, file, content.meta, content.info, Some(content.record))?;
+    let written = content.per_frame.map_or(Ok(()), |all| all.write(file));
+    written.map_err(PtydError::hdf5(path, "write", "ptystream/per_frame"))?;
+    Ok(chunks)
 }
 
-fn write_sums(path: &Path, file: &File, sums: Option<&Sums>) -> Result<(), PtydError> {
+pub(super) fn write_sums(path: &Path, file: &File, sums: Option<&Sums>) -> Result<(), PtydError> {
     sums.map_or(Ok(()), |sums| sums.write(file)).map_err(PtydError::hdf5(
         path,
         "write",
@@ -48,49 +46,36 @@ fn write_sums(path: &Path, file: &File, sums: Option<&Sums>) -> Result<(), PtydE
     ))
 }
 
-fn begin(
+fn create(path: &Path) -> Result<File, PtydError> {
+    write::create_file(path).map_err(PtydError::hdf5(path, "create", "/"))
+}
+
+fn outline(
     path: &Path,
+    file: &File,
     meta: &[(String, Value)],
     info: &[(String, Value)],
     record: Option<&Record>,
-) -> Result<(File, Group), PtydError> {
-    let file = write::create_file(path).map_err(PtydError::hdf5(path, "create", "/"))?;
-    stamp_root(&file).map_err(PtydError::hdf5(path, "write", "/"))?;
+) -> Result<Group, PtydError> {
+    stamp_root(file).map_err(PtydError::hdf5(path, "write", "/"))?;
     for (name, entries) in [("meta", meta), ("info", info)] {
         if let Some(key) = doubled(entries).first() {
             let text = format!("would hold '{key}' twice; give it once");
             return Err(PtydError::content(path, name, text));
         }
-        write_map(&file, name, entries, "dict").map_err(PtydError::hdf5(path, "write", name))?;
+        write_map(file, name, entries, "dict").map_err(PtydError::hdf5(path, "write", name))?;
     }
     if let Some(record) = record {
-        record.write(&file).map_err(PtydError::hdf5(path, "write", "ptystream"))?;
+        record.write(file).map_err(PtydError::hdf5(path, "write", "ptystream"))?;
     }
-    let chunks = file
-        .create_group("chunks")
+    file.create_group("chunks")
         .and_then(|g| set_type(&g, "dict").map(|()| g))
-        .map_err(PtydError::hdf5(path, "create", "chunks"))?;
-    Ok((file, chunks))
+        .map_err(PtydError::hdf5(path, "create", "chunks"))
 }
 
 fn end(path: &Path, file: File, chunks: Group) -> Result<(), PtydError> {
     drop(chunks);
     file.close().map_err(PtydError::hdf5(path, "close", "/"))
-}
-
-/// Writes a file whose chunk N is a link to `links[N]`, a name relative to the file's folder.
-///
-/// # Errors
-/// [`PtydError`] if the file cannot be written.
-pub fn write_links(path: &Path, content: &Content<'_>, links: &[String]) -> Result<(), PtydError> {
-    let (file, chunks) = begin_of(path, content)?;
-    for (n, target) in links.iter().enumerate() {
-        chunks
-            .link_external(target, "/", &n.to_string())
-            .map_err(PtydError::hdf5(path, "link", target))?;
-    }
-    write_sums(path, &file, content.sums)?;
-    end(path, file, chunks)
 }
 
 /// Opens the datasets of a part by name.
@@ -111,7 +96,8 @@ pub fn write_append(
     content: &Content<'_>,
     parts: &[PathBuf],
 ) -> Result<(), PtydError> {
-    let (file, chunks) = begin_of(path, content)?;
+    let file = create(path)?;
+    let chunks = begin(path, &file, content)?;
     for (n, part) in parts.iter().enumerate() {
         let source = open_part(part)?;
         let name = n.to_string();
@@ -144,7 +130,8 @@ pub fn write_merge(
     form: &PreparedForm,
     positions: Option<Dtype>,
 ) -> Result<(), PtydError> {
-    let (file, chunks) = begin_of(path, content)?;
+    let file = create(path)?;
+    let chunks = begin(path, &file, content)?;
     let rows: usize = content.record.chunks.iter().map(|c| c.rows as usize).sum();
     let chunk = chunks
         .create_group("0")
@@ -224,7 +211,8 @@ impl PlainWriter {
         if path.exists() {
             return Err(PtydError::content(path, "the file", "exists; name another"));
         }
-        let (file, chunks) = begin(path, meta, info, None)?;
+        let file = create(path)?;
+        let chunks = outline(path, &file, meta, info, None)?;
         Ok(Self { path: path.to_owned(), file, chunks, count: 0 })
     }
 
@@ -291,7 +279,7 @@ pub fn links(path: &Path) -> Result<Vec<(String, String)>, PtydError> {
 /// [`PtydError`] if the file cannot be read or the copy not written.
 pub fn relink(from: &Path, to: &Path, links: &[(String, String)]) -> Result<(), PtydError> {
     let source = File::open(from).map_err(PtydError::hdf5(from, "open", "/"))?;
-    let target = write::create_file(to).map_err(PtydError::hdf5(to, "create", "/"))?;
+    let target = create(to)?;
     for name in source.attr_names().map_err(PtydError::hdf5(from, "list", "/"))? {
         if let Some(value) = write::text_attr(&source, &name) {
             write::set_attr(&target, &name, &value).map_err(PtydError::hdf5(to, "write", "/"))?;

@@ -13,13 +13,15 @@
 //! | [`encode`] | values as h5rw encodes them |
 //! | [`record`] | the group `/ptystream` |
 //! | [`part`] | one chunk in a file of its own, being written or being verified |
-//! | [`master`] | the file with the scan's name: links to parts, or everything folded |
+//! | [`links`] | the file with the scan's name as links to parts, while it grows |
+//! | [`master`] | the file with the scan's name: what all kinds share, and everything folded |
 //! | [`per_frame`] | numbers of each frame |
 //! | [`sums`] | checksums of what is stored |
 //! | [`read`] | a file as a reader sees it |
 
 pub mod encode;
 mod error;
+pub mod links;
 pub mod master;
 pub mod part;
 pub mod per_frame;

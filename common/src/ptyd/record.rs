@@ -155,6 +155,13 @@ impl Record {
         let parts: Vec<String> =
             self.identity.key_parts.iter().map(|(k, v)| format!("{k}={v}")).collect();
         write::write_texts(&group, "key_parts", &parts)?;
+        write::write_texts(&group, "filters", &self.filters)?;
+        write::write_text(&group, "config", &self.config)?;
+        write::write_text(&group, "report", &self.report)?;
+        self.write_progress(&group)
+    }
+
+    fn write_progress(&self, group: &Group) -> Result<()> {
         let gaps = group.create_group("gaps")?;
         integers(&gaps, "first", self.gaps.iter().map(|(r, _)| r.first.0))?;
         integers(&gaps, "count", self.gaps.iter().map(|(r, _)| u64::from(r.count)))?;
@@ -163,10 +170,18 @@ impl Record {
         let chunks = group.create_group("chunks")?;
         integers(&chunks, "first", self.chunks.iter().map(|c| c.first))?;
         integers(&chunks, "count", self.chunks.iter().map(|c| c.count))?;
-        integers(&chunks, "rows", self.chunks.iter().map(|c| c.rows))?;
-        write::write_texts(&group, "filters", &self.filters)?;
-        write::write_text(&group, "config", &self.config)?;
-        write::write_text(&group, "report", &self.report).map(|_| ())
+        integers(&chunks, "rows", self.chunks.iter().map(|c| c.rows))
+    }
+
+    /// Writes gaps and chunks anew, in a file that has the group.
+    ///
+    /// # Errors
+    /// The library's.
+    pub fn refresh(&self, root: &Group) -> Result<()> {
+        let group = root.group(GROUP)?;
+        group.unlink("gaps")?;
+        group.unlink("chunks")?;
+        self.write_progress(&group)
     }
 
     /// Reads the group; `None` if the file has none, or one that this program does not know.

@@ -24,6 +24,11 @@ pub(crate) fn beside(file: &Path, name: &str) -> PathBuf {
     file.parent().unwrap_or(Path::new(".")).join(name)
 }
 
+/// Writes a file whole, replacing an old one of the name.
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), SinkError> {
+    fs::write(path, bytes).map_err(SinkError::file("write", path))
+}
+
 /// Brings a file's content to the disk.
 pub(crate) fn sync_file(path: &Path) -> Result<(), SinkError> {
     operations::next("sync", path)?;

@@ -33,7 +33,6 @@ use names::PartNames;
 use ptystream_common::index::{IndexRange, IndexSet};
 use ptystream_common::message::{Announce, Stamp};
 use ptystream_common::params::{OnGap, Save};
-use ptystream_common::ptyd::PtydError;
 use ptystream_common::ptyd::part::PartWriter;
 use ptystream_common::ptyd::per_frame::PerFrame;
 use ptystream_common::ptyd::record::{Identity, PartHead};
@@ -66,7 +65,7 @@ impl Run {
     }
 
     /// Deletes a temporary file that cannot be completed, then explains why.
-    fn give_up(&self, temporary: &Path, error: PtydError, needed: u64) -> SinkError {
+    fn give_up(&self, temporary: &Path, error: impl Into<SinkError>, needed: u64) -> SinkError {
         let explained = self.explain(error, needed);
         if let Err(error) = disk::remove(temporary) {
             tracing::warn!("{}", ptystream_common::error::chain(&error));
@@ -75,7 +74,7 @@ impl Run {
     }
 
     /// Names a full disk as the cause of a failed write where it is one.
-    fn explain(&self, error: PtydError, needed: u64) -> SinkError {
+    fn explain(&self, error: impl Into<SinkError>, needed: u64) -> SinkError {
         match disk::free_bytes(&self.dfile) {
             Some(free) if free < needed.max(NEARLY_FULL) => {
                 SinkError::DiskFull { path: self.dfile.clone(), needed, free }

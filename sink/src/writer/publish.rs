@@ -7,13 +7,14 @@ use ptystream_common::codec::Filter;
 use ptystream_common::index::{IndexRange, IndexSet};
 use ptystream_common::message::{Aborted, SinkReport};
 use ptystream_common::params::{OnGap, Save};
+use ptystream_common::ptyd::links::Links;
 use ptystream_common::ptyd::master::{self, Content};
 use ptystream_common::ptyd::per_frame::PerFrame;
 use ptystream_common::ptyd::record::{ChunkSpan, PartHead, Record, State};
 use ptystream_common::ptyd::sums::Sums;
 use ptystream_common::value::Value;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// What is on disk under its final name.
@@ -132,11 +133,12 @@ pub struct Publisher {
     waiting: BTreeMap<u64, ClosedPart>,
     /// Chunks that the visible master names; `None`: there is none of this epoch.
     shown: Option<usize>,
+    links: Links,
 }
 
 impl Publisher {
     pub(super) fn new(run: Arc<Run>, published: Published) -> Self {
-        Self { run, published, waiting: BTreeMap::new(), shown: None }
+        Self { run, published, waiting: BTreeMap::new(), shown: None, links: Links::default() }
     }
 
     /// Returns the indices that are on disk and visible.
@@ -199,21 +201,24 @@ impl Publisher {
             return Ok(());
         }
         let num_frames = self.run.announce.num_frames;
-        self.replace_with_links(num_frames, &Ending::default())?;
+        let mut links = std::mem::take(&mut self.links);
+        self.replace_with_links(&mut links, num_frames, &Ending::default())?;
+        self.links = links;
         self.shown = Some(chunks);
         Ok(())
     }
 
     fn replace_with_links(
         &self,
+        links: &mut Links,
         num_frames: Option<u64>,
         ending: &Ending<'_>,
     ) -> Result<(), SinkError> {
         let here = disk::name_of(&self.run.dfile);
-        let links: Vec<String> =
+        let targets: Vec<String> =
             (0..self.chunks()).map(|chunk| self.run.names.name(&here, chunk)).collect();
         self.replace("master", num_frames, ending, |path, content| {
-            master::write_links(path, content, &links)
+            disk::write(path, &links.image(path, content, &targets)?)
         })
     }
 
@@ -223,10 +228,7 @@ impl Publisher {
         what: &str,
         num_frames: Option<u64>,
         ending: &Ending<'_>,
-        write: impl FnOnce(
-            &std::path::Path,
-            &Content<'_>,
-        ) -> Result<(), ptystream_common::ptyd::PtydError>,
+        write: impl FnOnce(&Path, &Content<'_>) -> Result<(), SinkError>,
     ) -> Result<(), SinkError> {
         let run = &*self.run;
         let record = self.record(ending);
@@ -317,7 +319,7 @@ impl Publisher {
         });
         let parts: Vec<PathBuf> = (0..self.chunks()).map(|chunk| run.part(chunk)).collect();
         if run.save == Save::Link {
-            self.replace_with_links(num_frames, &ending)?;
+            self.replace_with_links(&mut Links::default(), num_frames, &ending)?;
             report::write(&run.announce, &report);
             run.lock.forget()?;
             return Ok(Finished { report, linger: None });
@@ -339,7 +341,8 @@ impl Publisher {
                     master::write_merge(path, content, &parts, &announce.form, announce.positions)
                 }
                 _ => master::write_append(path, content, &parts),
-            }
+            }?;
+            Ok(())
         })?;
         report::write(&run.announce, &report);
         if run.is_live() {
