@@ -9,7 +9,7 @@
 //! ```text
 //! cargo bench --bench live
 //! PTYSTREAM_BENCH_SECS=3         how long the floor works in each round
-//! PTYSTREAM_BENCH_ROUNDS=3       how often
+//! PTYSTREAM_BENCH_ROUNDS=7       how often
 //! PTYSTREAM_BENCH_STEADY=60      seconds at a steady rate
 //! PTYSTREAM_BENCH_FOLDER=/dev/shm
 //! ```
@@ -223,7 +223,7 @@ fn rate_of(report: &Json) -> f64 {
 
 fn main() {
     let secs = number("PTYSTREAM_BENCH_SECS", 3.0);
-    let rounds = number("PTYSTREAM_BENCH_ROUNDS", 3.0) as usize;
+    let rounds = number("PTYSTREAM_BENCH_ROUNDS", 7.0) as usize;
     let root = std::env::var("PTYSTREAM_BENCH_FOLDER").unwrap_or_else(|_| "/dev/shm".into());
     let folder = tempfile::tempdir_in(root).unwrap();
     let pixels = frames();

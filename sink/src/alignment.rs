@@ -118,7 +118,24 @@ fn median(values: &mut [f64]) -> f64 {
 }
 
 fn distance(a: [f64; 2], b: [f64; 2]) -> f64 {
-    (a[0] - b[0]).hypot(a[1] - b[1])
+    // Metres are far from where squares overflow, and hypot is ten times slower.
+    ((a[0] - b[0]).powi(2) + (a[1] - b[1]).powi(2)).sqrt()
+}
+
+/// Two frames that are neighbours by place, `i < j`.
+#[derive(Clone, Copy, Debug)]
+struct Pair {
+    i: usize,
+    j: usize,
+    /// Bit k: a shift by k + 1, to either side, would move them apart.
+    told: u8,
+}
+
+impl Pair {
+    /// Tells whether moving both by `shift` would move them apart.
+    fn tells(&self, shift: i32) -> bool {
+        shift != 0 && self.told >> (shift.unsigned_abs() - 1) & 1 == 1
+    }
 }
 
 impl Scan {
@@ -162,8 +179,8 @@ impl Scan {
         i.checked_add_signed(shift as isize).filter(|p| *p < self.at.len())
     }
 
-    /// Lists pairs of neighbours by place, each once, `i < j`.
-    fn neighbours(&self) -> Vec<(usize, usize)> {
+    /// Lists pairs of neighbours by place, each once.
+    fn neighbours(&self) -> Vec<Pair> {
         let there: Vec<(usize, [f64; 2])> =
             self.at.iter().enumerate().filter_map(|(i, at)| at.map(|at| (i, at))).collect();
         let bounds = |axis: usize| {
@@ -197,28 +214,31 @@ impl Scan {
         }
         pairs.sort_unstable();
         pairs.dedup();
-        pairs
+        pairs.into_iter().map(|(i, j)| Pair { i, j, told: self.told(i, j) }).collect()
     }
 
-    /// Tells whether moving both frames of a pair by `shift` would move them apart.
-    fn tells(&self, (i, j): (usize, usize), shift: i32) -> bool {
+    /// Looks which shifts would move a pair apart; shifts that differ do so by twice as much at most.
+    fn told(&self, i: usize, j: usize) -> u8 {
         let apart = |i: Option<usize>, j: Option<usize>| Some(distance(self.at[i?]?, self.at[j?]?));
-        let Some(now) = apart(Some(i), Some(j)) else { return false };
-        [shift, -shift].iter().any(|&s| {
-            apart(self.place(i, s), self.place(j, s)).is_some_and(|d| d >= now + 0.5 * self.step)
-        })
+        let Some(now) = apart(Some(i), Some(j)) else { return 0 };
+        let moves = |by: i32| {
+            apart(self.place(i, by), self.place(j, by)).is_some_and(|d| d >= now + 0.5 * self.step)
+        };
+        (1..=2 * FURTHEST)
+            .filter(|&by| moves(by) || moves(-by))
+            .fold(0, |told, by| told | 1 << (by - 1))
     }
 
     /// How unlike the frames of a pair are, if they are those of `shifts` later.
-    fn cost(&self, (i, j): (usize, usize), shifts: [i32; 2]) -> Option<f64> {
-        let (i, j) = (self.place(i, shifts[0])?, self.place(j, shifts[1])?);
+    fn cost(&self, pair: Pair, shifts: [i32; 2]) -> Option<f64> {
+        let (i, j) = (self.place(pair.i, shifts[0])?, self.place(pair.j, shifts[1])?);
         let (a, b) = (self.signals[i]?, self.signals[j]?);
         Some((0..3).map(|c| self.weights[c] * (a[c] - b[c]).powi(2).min(CAP)).sum())
     }
 
     /// Weighs channels by how much more alike neighbours are than any two frames, under the hypothesis
     /// that suits each channel best: so none is preferred.
-    fn weigh(&mut self, pairs: &[(usize, usize)]) {
+    fn weigh(&mut self, pairs: &[Pair]) {
         let n = self.at.len();
         let mean = |pairs: &mut dyn Iterator<Item = (usize, usize)>, channel: usize| {
             let costs = pairs.filter_map(|(i, j)| {
@@ -234,7 +254,7 @@ impl Scan {
             let best = (-FURTHEST..=FURTHEST)
                 .map(|by| {
                     let moved =
-                        |&(i, j): &(usize, usize)| Some((self.place(i, by)?, self.place(j, by)?));
+                        |pair: &Pair| Some((self.place(pair.i, by)?, self.place(pair.j, by)?));
                     mean(&mut pairs.iter().filter_map(moved), channel)
                 })
                 .fold(f64::INFINITY, f64::min);
@@ -286,9 +306,9 @@ impl Lead {
 }
 
 /// How much better shift `a` is than shift `b`.
-fn lead(scan: &Scan, pairs: &[(usize, usize)], a: i32, b: i32) -> Lead {
+fn lead(scan: &Scan, pairs: &[Pair], a: i32, b: i32) -> Lead {
     let (mut better, mut worse) = (Vec::new(), Vec::new());
-    for &pair in pairs.iter().filter(|pair| scan.tells(**pair, b - a)) {
+    for &pair in pairs.iter().filter(|pair| pair.tells(b - a)) {
         if let Some((x, y)) = scan.cost(pair, [a; 2]).zip(scan.cost(pair, [b; 2])) {
             better.push(x);
             worse.push(y);
@@ -298,10 +318,10 @@ fn lead(scan: &Scan, pairs: &[(usize, usize)], a: i32, b: i32) -> Lead {
 }
 
 /// Looks for the frame from which on all are shifted; how sure that is.
-fn slip(scan: &Scan, pairs: &[(usize, usize)], by: i32) -> Option<(usize, f64)> {
-    let costs: Vec<((usize, usize), [f64; 3])> = pairs
+fn slip(scan: &Scan, pairs: &[Pair], by: i32) -> Option<(usize, f64)> {
+    let costs: Vec<(Pair, [f64; 3])> = pairs
         .iter()
-        .filter(|pair| scan.tells(**pair, by))
+        .filter(|pair| pair.tells(by))
         .filter_map(|&pair| {
             let [none, both] = [[0; 2], [by; 2]].map(|s| scan.cost(pair, s));
             Some((pair, [none?, scan.cost(pair, [0, by])?, both?]))
@@ -313,10 +333,10 @@ fn slip(scan: &Scan, pairs: &[(usize, usize)], by: i32) -> Option<(usize, f64)> 
     // Cost of a slip at m: pairs before it cost `none`, those across `one`, those after it `both`.
     let n = scan.at.len();
     let mut change = vec![0.0; n + 2];
-    for ((i, j), [none, one, both]) in &costs {
+    for (pair, [none, one, both]) in &costs {
         change[0] += both;
-        change[i + 1] += one - both;
-        change[j + 1] += none - one;
+        change[pair.i + 1] += one - both;
+        change[pair.j + 1] += none - one;
     }
     let mut total = 0.0;
     let costs_at = change[..=n].iter().map(|c| {
@@ -324,20 +344,20 @@ fn slip(scan: &Scan, pairs: &[(usize, usize)], by: i32) -> Option<(usize, f64)> 
         total
     });
     let (at, _) = costs_at.enumerate().min_by(|a, b| a.1.total_cmp(&b.1))?;
-    let cost_of = |(i, j): (usize, usize), c: &[f64; 3]| match (i >= at, j >= at) {
+    let cost_of = |pair: &Pair, c: &[f64; 3]| match (pair.i >= at, pair.j >= at) {
         (true, _) => c[2],
         (false, true) => c[1],
         (false, false) => c[0],
     };
-    let (before, behind): (Vec<_>, Vec<_>) = costs.iter().partition(|((_, j), _)| *j < at);
+    let (before, behind): (Vec<_>, Vec<_>) = costs.iter().partition(|(pair, _)| pair.j < at);
     // Behind it a slip must be better than none, before it none better than a shift.
-    let slipped: Vec<f64> = behind.iter().map(|(pair, c)| cost_of(*pair, c)).collect();
-    let none = |of: &[((usize, usize), [f64; 3])]| of.iter().map(|(_, c)| c[0]).collect::<Vec<_>>();
+    let slipped: Vec<f64> = behind.iter().map(|(pair, c)| cost_of(pair, c)).collect();
+    let none = |of: &[(Pair, [f64; 3])]| of.iter().map(|(_, c)| c[0]).collect::<Vec<_>>();
     let both: Vec<f64> = before.iter().map(|(_, c)| c[2]).collect();
     let after = Lead::of(&slipped, &none(&behind));
     let until = Lead::of(&none(&before), &both);
     // And no other shift may be as good behind it.
-    let rest: Vec<(usize, usize)> = pairs.iter().filter(|(i, _)| *i >= at).copied().collect();
+    let rest: Vec<Pair> = pairs.iter().filter(|pair| pair.i >= at).copied().collect();
     let only = (-FURTHEST..=FURTHEST)
         .filter(|other| *other != by && *other != 0)
         .all(|other| lead(scan, &rest, by, other).is(0.5 * SURE, 0.0));
