@@ -37,8 +37,8 @@ chaos: setup ## Runs scans under faults and compares what they leave: SEEDS=20 F
 simulate: setup ## Runs the cores through SCHEDULES schedules of faults (a million).
 	@PTYSTREAM_SCHEDULES=$(SCHEDULES) cargo test -p ptystream --test simulation
 
-fuzz: venv ## Fuzzes the decoders of what comes from outside, FUZZ_SECS (600) each; needs a nightly compiler.
-	@tests/tools/fuzz.sh $${FUZZ_SECS:-600} $(TARGET)
+fuzz: venv ## Fuzzes the decoders of what comes from outside, FUZZ_SECS (600) each, or TARGETS only; needs a nightly compiler.
+	@tests/tools/fuzz.sh $${FUZZ_SECS:-600} $(TARGETS)
 
 lint: setup ## Checks format, clippy and documentation.
 	@tests/tools/lint.sh
