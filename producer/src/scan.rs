@@ -466,6 +466,8 @@ impl Scan {
         };
         let batch = match self.pipeline.batch {
             Some(batch) => u64::from(batch),
+            // No frame shall wait for others to share its storage chunk.
+            None if self.pipeline.flush_after_secs.is_some() => 1,
             // By the larger of raw and prepared: either may travel.
             None => u64::from(default_batch(bytes.max(frame.bytes() as u64))),
         };

@@ -3,11 +3,13 @@
 //!
 //! Invariants:
 //! - of two copies of an index the first is kept, the second counted;
-//! - a chunk closes once, when each of its indices has come or is a gap;
+//! - chunks close in order and once, when each of their indices has come or is a gap;
+//! - a chunk covers `frames_per_chunk` indices from a multiple of it on, or a part of them where it was
+//!   flushed: then the next one covers the rest, or a part of that;
 //! - `received = kept + duplicates + out of range` at any time;
 //! - durable is never taken back, and chunks become durable in order.
 
-use ptystream_common::index::{Index, IndexRange, IndexSet};
+use ptystream_common::index::{IndexRange, IndexSet};
 use ptystream_common::message::Prepared;
 use std::collections::BTreeMap;
 
@@ -62,13 +64,29 @@ pub struct Counts {
     pub invalid_pixels: u64,
 }
 
+/// What is known of the indices that are in no closed chunk.
 #[derive(Debug, Default)]
 struct Open {
-    got: IndexSet,
     positions: BTreeMap<u64, [f64; 2]>,
     max_valid: BTreeMap<u64, u32>,
     scalars: BTreeMap<u64, Vec<f64>>,
     gaps: BTreeMap<u64, Option<[f64; 2]>>,
+}
+
+impl Open {
+    /// Takes out what lies before `end`.
+    fn take_until(&mut self, end: u64) -> Self {
+        fn until<V>(all: &mut BTreeMap<u64, V>, end: u64) -> BTreeMap<u64, V> {
+            let rest = all.split_off(&end);
+            std::mem::replace(all, rest)
+        }
+        Self {
+            positions: until(&mut self.positions, end),
+            max_valid: until(&mut self.max_valid, end),
+            scalars: until(&mut self.scalars, end),
+            gaps: until(&mut self.gaps, end),
+        }
+    }
 }
 
 /// The assembly of one scan.
@@ -77,7 +95,9 @@ pub struct Assembler {
     frames_per_chunk: u64,
     length: Option<u64>,
     with_positions: bool,
-    open: BTreeMap<u64, Open>,
+    open: Open,
+    /// Number of the next chunk that closes, and its first index.
+    next: (u64, u64),
     accepted: IndexSet,
     durable: IndexSet,
     gaps: BTreeMap<u64, String>,
@@ -88,18 +108,21 @@ pub struct Assembler {
 }
 
 impl Assembler {
-    /// Makes an assembler; `durable` is what an earlier run left on disk.
+    /// Makes an assembler; `durable` is what an earlier run left on disk, from index 0 on, in so
+    /// many `chunks`.
     pub fn new(
         frames_per_chunk: u32,
         length: Option<u64>,
         with_positions: bool,
         durable: &IndexSet,
+        chunks: u64,
     ) -> Self {
         Self {
             frames_per_chunk: u64::from(frames_per_chunk),
             length,
             with_positions,
-            open: BTreeMap::new(),
+            open: Open::default(),
+            next: (chunks, durable.first_missing(0)),
             accepted: durable.clone(),
             durable: durable.clone(),
             gaps: BTreeMap::new(),
@@ -109,15 +132,9 @@ impl Assembler {
         }
     }
 
-    /// The scan's length has become known; [`Self::close_all`] closes what that completes.
+    /// The scan's length has become known; [`Self::close`] closes what that completes.
     pub fn set_length(&mut self, length: u64) {
         self.length = Some(length);
-    }
-
-    /// Closes every chunk of which each index has come or is a gap.
-    pub fn close_all(&mut self) -> Vec<ClosedChunk> {
-        let open: Vec<u64> = self.open.keys().copied().collect();
-        open.into_iter().filter_map(|chunk| self.close(chunk)).collect()
     }
 
     /// Looks at prepared frames; tells whether to write them.
@@ -140,7 +157,7 @@ impl Assembler {
         if let Some(sums) = &p.checksums {
             self.sums.insert(p.range.first.0, (p.range.count, sums.clone()));
         }
-        let open = self.open.entry(chunk).or_default();
+        let open = &mut self.open;
         for (row, index) in p.range.iter().enumerate() {
             // A batch may come after pieces of it, or after gaps in it.
             if self.accepted.contains(index.0) {
@@ -160,7 +177,6 @@ impl Assembler {
             if let Some(invalid) = p.invalid.as_ref().and_then(|all| all.get(row)) {
                 self.counts.invalid_pixels += u64::from(*invalid);
             }
-            open.got.insert(index.0, index.0 + 1);
             self.accepted.insert(index.0, index.0 + 1);
         }
         Verdict::Keep
@@ -184,31 +200,46 @@ impl Assembler {
             if self.accepted.contains(index.0) || self.length.is_some_and(|n| index.0 >= n) {
                 continue;
             }
-            let open = self.open.entry(index.0 / self.frames_per_chunk).or_default();
-            open.gaps.insert(index.0, positions.and_then(|all| all.get(row)).copied());
+            self.open.gaps.insert(index.0, positions.and_then(|all| all.get(row)).copied());
             self.gaps.insert(index.0, reason.to_owned());
             self.accepted.insert(index.0, index.0 + 1);
         }
     }
 
-    /// Closes the chunk of `index` if each of its indices has come or is a gap.
-    pub fn close_chunk_of(&mut self, index: Index) -> Option<ClosedChunk> {
-        self.close(index.0 / self.frames_per_chunk)
+    /// Returns the first index behind the chunk that closes next.
+    fn end(&self) -> u64 {
+        let end = (self.next.1 / self.frames_per_chunk + 1) * self.frames_per_chunk;
+        self.length.map_or(end, |n| end.min(n))
     }
 
-    fn close(&mut self, chunk: u64) -> Option<ClosedChunk> {
-        let start = chunk * self.frames_per_chunk;
-        let end = match self.length {
-            Some(n) => (start + self.frames_per_chunk).min(n),
-            None => start + self.frames_per_chunk,
-        };
-        if start >= end
-            || !self.open.contains_key(&chunk)
-            || !self.accepted.contains_all(start, end)
-        {
-            return None;
+    /// Closes the chunks whose turn has come, and of which each index has come or is a gap.
+    pub fn close(&mut self) -> Vec<ClosedChunk> {
+        let mut closed = Vec::new();
+        while self.next.1 < self.end() && self.accepted.contains_all(self.next.1, self.end()) {
+            closed.push(self.close_until(self.end()));
         }
-        let mut open = self.open.remove(&chunk)?;
+        closed
+    }
+
+    /// Tells whether the index that is next to be stored has come, and its chunk is not whole.
+    pub fn is_waiting(&self) -> bool {
+        self.accepted.contains(self.next.1)
+    }
+
+    /// Closes the chunk whose turn it is before it is whole, behind the last of the `batch`es of which
+    /// all before have come; `None` where there is none.
+    pub fn flush(&mut self, batch: u32) -> Option<ClosedChunk> {
+        let start = self.next.1 / self.frames_per_chunk * self.frames_per_chunk;
+        let there = self.accepted.first_missing(self.next.1).min(self.end());
+        let batch = u64::from(batch.max(1));
+        let cut = start + there.saturating_sub(start) / batch * batch;
+        (cut > self.next.1).then(|| self.close_until(cut))
+    }
+
+    fn close_until(&mut self, end: u64) -> ClosedChunk {
+        let (chunk, start) = self.next;
+        self.next = (chunk + 1, end);
+        let mut open = self.open.take_until(end);
         let scalars = match open.scalars.is_empty() {
             true => Vec::new(),
             false => (start..end).map(|i| open.scalars.remove(&i).unwrap_or_default()).collect(),
@@ -240,7 +271,7 @@ impl Assembler {
                 why.push_str(" (no position of its own: the last one is repeated)");
             }
         }
-        Some(ClosedChunk {
+        ClosedChunk {
             chunk,
             range,
             positions: self.with_positions.then_some(positions),
@@ -249,13 +280,13 @@ impl Assembler {
             repeated_positions: if self.with_positions { repeated_positions } else { Vec::new() },
             reasons,
             scalars,
-        })
+        }
     }
 
     /// These indices are on disk and visible.
     pub fn published(&mut self, range: IndexRange) {
         self.durable.insert_range(range);
-        // Chunks become durable in order, and batches end where chunks end.
+        // Chunks become durable in order, and no batch lies across two of them.
         self.sums = self.sums.split_off(&self.durable.first_missing(0));
     }
 
@@ -329,13 +360,13 @@ mod tests {
 
     #[test]
     fn a_gap_keeps_its_nominal_position_or_repeats_the_last() {
-        let mut a = Assembler::new(4, Some(4), true, &IndexSet::new());
+        let mut a = Assembler::new(4, Some(4), true, &IndexSet::new(), 0);
         assert_eq!(a.prepared(&prepared(0, 1)), Verdict::Keep);
         a.gap(IndexRange::new(1, 1), "lost", Some(&[[7.0, 8.0]]));
         a.gap(IndexRange::new(2, 1), "lost", None);
-        assert!(a.close_chunk_of(Index(0)).is_none());
+        assert!(a.close().is_empty());
         a.prepared(&prepared(3, 1));
-        let chunk = a.close_chunk_of(Index(3)).unwrap();
+        let chunk = a.close().remove(0);
         assert_eq!(chunk.positions.unwrap(), [[0.0, 0.0], [7.0, 8.0], [7.0, 8.0], [3.0, -3.0]]);
         assert_eq!((chunk.gaps, chunk.repeated_positions), (vec![1, 2], vec![2]));
         assert_eq!(a.gaps(), [(IndexRange::new(1, 2), "lost".to_owned())]);
@@ -343,14 +374,14 @@ mod tests {
 
     #[test]
     fn frames_below_the_chunks_best_bin_lose_their_weights() {
-        let mut a = Assembler::new(3, Some(3), true, &IndexSet::new());
+        let mut a = Assembler::new(3, Some(3), true, &IndexSet::new(), 0);
         a.prepared(&Prepared { max_valid: Some(vec![4, 3, 4]), ..prepared(0, 3) });
-        assert_eq!(a.close_chunk_of(Index(0)).unwrap().clear_weights, [1]);
+        assert_eq!(a.close()[0].clear_weights, [1]);
     }
 
     #[test]
     fn a_second_copy_is_compared_with_the_first() {
-        let mut a = Assembler::new(4, Some(8), true, &IndexSet::new());
+        let mut a = Assembler::new(4, Some(8), true, &IndexSet::new(), 0);
         let with = |first, sum| Prepared { checksums: Some(vec![sum, 1]), ..prepared(first, 2) };
         assert_eq!(a.prepared(&with(0, 7)), Verdict::Keep);
         assert_eq!(a.prepared(&with(0, 7)), Verdict::Duplicate);
@@ -364,18 +395,42 @@ mod tests {
         let counts = a.counts();
         assert_eq!((counts.mismatched, counts.duplicates, counts.kept), (2, 7, 2));
         a.prepared(&with(2, 5));
-        a.close_chunk_of(Index(0)).unwrap();
+        assert_eq!(a.close().len(), 1);
         a.published(IndexRange::new(0, 4));
         assert!(a.sums.is_empty(), "what is durable needs no room");
     }
 
     #[test]
     fn a_length_that_comes_late_closes_the_last_chunk() {
-        let mut a = Assembler::new(4, None, true, &IndexSet::new());
+        let mut a = Assembler::new(4, None, true, &IndexSet::new(), 0);
         a.prepared(&prepared(0, 2));
-        assert!(a.close_chunk_of(Index(0)).is_none());
+        assert!(a.close().is_empty());
         a.set_length(2);
-        assert_eq!(a.close_all()[0].range, IndexRange::new(0, 2));
+        assert_eq!(a.close()[0].range, IndexRange::new(0, 2));
+    }
+
+    #[test]
+    fn a_chunk_that_is_flushed_ends_with_a_whole_batch_and_the_next_has_the_rest() {
+        let mut a = Assembler::new(10, Some(20), true, &IndexSet::new(), 0);
+        assert!(!a.is_waiting());
+        a.prepared(&prepared(4, 4));
+        assert!(!a.is_waiting() && a.flush(4).is_none(), "it is not their turn");
+        a.prepared(&prepared(0, 2));
+        assert!(a.is_waiting() && a.flush(4).is_none(), "its batch is not whole");
+        a.prepared(&prepared(2, 2));
+        a.prepared(&prepared(10, 4));
+        let piece = a.flush(4).unwrap();
+        assert_eq!((piece.chunk, piece.range), (0, IndexRange::new(0, 8)));
+        assert!(!a.is_waiting() && a.flush(4).is_none() && a.close().is_empty());
+        a.prepared(&prepared(8, 2));
+        let rest = a.close();
+        assert_eq!((rest.len(), rest[0].chunk, rest[0].range), (1, 1, IndexRange::new(8, 2)));
+        // An earlier run may have ended behind such a piece.
+        let mut durable = IndexSet::new();
+        durable.insert(0, 8);
+        let mut a = Assembler::new(10, Some(20), true, &durable, 3);
+        a.prepared(&prepared(8, 2));
+        assert_eq!((a.close()[0].chunk, a.is_waiting()), (3, false));
     }
 
     proptest! {
@@ -383,10 +438,12 @@ mod tests {
         fn every_index_is_kept_once_and_every_chunk_closes_once(
             n in 1u64..50, fpc in 1u32..9, batch in 1u32..4,
             order in proptest::collection::vec((any::<u16>(), any::<bool>()), 0..200),
+            impatient: bool,
         ) {
+            use ptystream_common::index::Index;
             use ptystream_common::message::batch_of;
-            let mut a = Assembler::new(fpc, Some(n), true, &IndexSet::new());
-            let (mut kept, mut gaps, mut closed) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+            let mut a = Assembler::new(fpc, Some(n), true, &IndexSet::new(), 0);
+            let (mut kept, mut gaps, mut closed) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
             let rest = (0..n).map(|i| (i, false));
             let picks = order.into_iter().map(|(p, gap)| (u64::from(p) % n, gap && p % 5 == 0));
             for (index, gap) in picks.chain(rest) {
@@ -400,8 +457,15 @@ mod tests {
                     prop_assert_eq!(verdict, if new { Verdict::Keep } else { Verdict::Duplicate });
                     for i in range.iter() { if !gaps.contains(&i.0) { kept.insert(i.0); } }
                 }
-                if let Some(chunk) = a.close_chunk_of(Index(index)) {
-                    prop_assert!(closed.insert(chunk.chunk), "chunk {} closed twice", chunk.chunk);
+                let mut closing = a.close();
+                if impatient && index % 3 == 0 {
+                    closing.extend(a.flush(batch.min(fpc)));
+                }
+                for chunk in closing {
+                    prop_assert_eq!(chunk.chunk, closed.len() as u64);
+                    let end = closed.last().map_or(0, IndexRange::end);
+                    prop_assert_eq!(chunk.range.first.0, end);
+                    closed.push(chunk.range);
                     for i in chunk.range.iter() {
                         prop_assert_eq!(chunk.gaps.contains(&i.0), gaps.contains(&i.0));
                         prop_assert!(kept.contains(&i.0) || gaps.contains(&i.0));
@@ -412,7 +476,7 @@ mod tests {
                 prop_assert_eq!(c.received, c.kept + c.duplicates + c.out_of_range);
             }
             prop_assert!(a.is_complete());
-            prop_assert_eq!(closed.len() as u64, n.div_ceil(u64::from(fpc)));
+            prop_assert!(impatient || closed.len() as u64 == n.div_ceil(u64::from(fpc)));
         }
     }
 }

@@ -155,9 +155,7 @@ impl Sink {
                 if let Some(scan) = &mut self.scan {
                     scan.assembler.gap(range, &reason, positions.as_deref());
                     scan.state_changed = true;
-                    for index in range.iter() {
-                        scan.close(index);
-                    }
+                    scan.close();
                 }
             }
             Body::EndOfScan { expected, aborted, .. } => {
@@ -233,6 +231,7 @@ impl Sink {
         tally: Tally,
         before: Counts,
     ) -> Result<(), Failure> {
+        let chunks = file.as_ref().map_or(0, |(_, publisher)| publisher.chunks());
         let (stamp, durable, hold) = match &file {
             Some((writer, _)) => (writer.stamp(), writer.durable().clone(), Some(writer.hold())),
             None => {
@@ -252,6 +251,7 @@ impl Sink {
             announce.num_frames,
             announce.positions.is_some(),
             &durable,
+            chunks,
         );
         let body = Body::Opened { horizon, durable };
         self.args.producer.tx.send(Message::new(stamp, body));
@@ -271,6 +271,7 @@ impl Sink {
             aborted: None,
             finishing: false,
             state_changed: true,
+            waiting_since: None,
             tally,
             before,
         });
@@ -362,7 +363,7 @@ impl Sink {
                     tally.load += Duration::from_micros(head.load_us.into());
                     tally.prepare += Duration::from_micros(head.prepare_us.into());
                 }
-                scan.close(head.range.first);
+                scan.close();
             }
             Verdict::Mismatch => {
                 tracing::error!(
@@ -423,6 +424,7 @@ impl Sink {
     /// Grants what is free, says what is held, completes the file when all is there.
     fn go_on(&mut self) {
         let Some(scan) = self.scan.as_mut().filter(|s| s.failed.is_none()) else { return };
+        scan.flush();
         for (peer, messages) in self.credit.grants() {
             self.args.hub.tx.send(peer, Message::new(scan.stamp, Body::Grant { messages }));
         }

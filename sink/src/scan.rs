@@ -1,14 +1,15 @@
 //! A scan whose file is open, as the sink holds it.
 
-use crate::assemble::{Assembler, Counts};
+use crate::assemble::{Assembler, ClosedChunk, Counts};
 use crate::error::SinkError;
 use crate::pause::Patience;
 use crate::report::Tally;
 use crate::threads::Disk;
 use crate::writer::Hold;
-use ptystream_common::index::{Index, IndexRange};
+use ptystream_common::index::IndexRange;
 use ptystream_common::message::{Aborted, Announce, Stamp};
 use ptystream_common::params::Follow;
+use std::time::Instant;
 
 /// A scan whose file is open.
 pub(crate) struct Scan {
@@ -31,6 +32,8 @@ pub(crate) struct Scan {
     pub(crate) aborted: Option<Aborted>,
     pub(crate) finishing: bool,
     pub(crate) state_changed: bool,
+    /// Since when frames wait whose turn has come.
+    pub(crate) waiting_since: Option<Instant>,
     pub(crate) tally: Tally,
     /// Counts of the openings before.
     pub(crate) before: Counts,
@@ -62,37 +65,52 @@ impl Scan {
             let range = IndexRange::new(first, count as u32);
             self.assembler.gap(range, "the scan ended before this frame", None);
         }
-        for first in (0..announced).step_by(self.announce.frames_per_chunk as usize) {
-            self.close(Index(first));
-        }
+        self.close();
         announced
     }
 
     /// The common weights are there: chunks that waited for them close.
     pub(crate) fn close_waiting(&mut self) {
         self.lacks_weights = false;
-        for chunk in self.assembler.close_all() {
-            self.tally.judge.add(&self.announce.per_frame, &chunk);
-            self.disk.close(chunk);
-        }
+        self.close();
     }
 
     /// The scan's length has become known.
     pub(crate) fn set_length(&mut self, length: u64) {
         self.assembler.set_length(length);
-        if !self.lacks_weights {
-            self.close_waiting();
-        }
+        self.close();
     }
 
-    pub(crate) fn close(&mut self, index: Index) {
+    /// Closes what is whole.
+    pub(crate) fn close(&mut self) {
         if self.lacks_weights {
             return;
         }
-        if let Some(chunk) = self.assembler.close_chunk_of(index) {
-            self.tally.judge.add(&self.announce.per_frame, &chunk);
-            self.disk.close(chunk);
+        for chunk in self.assembler.close() {
+            self.store(chunk);
         }
+    }
+
+    /// Closes a chunk before it is whole, where frames have waited for too long.
+    pub(crate) fn flush(&mut self) {
+        let Some(after) = self.announce.pipeline.flush_after_secs else { return };
+        if self.lacks_weights || !self.assembler.is_waiting() {
+            return;
+        }
+        let since = *self.waiting_since.get_or_insert_with(Instant::now);
+        if since.elapsed().as_secs_f64() < after {
+            return;
+        }
+        if let Some(chunk) = self.assembler.flush(self.announce.form.batch) {
+            tracing::debug!(range = %chunk.range, "closed before it was whole");
+            self.store(chunk);
+        }
+    }
+
+    fn store(&mut self, chunk: ClosedChunk) {
+        self.tally.judge.add(&self.announce.per_frame, &chunk);
+        self.disk.close(chunk);
+        self.waiting_since = None;
     }
 }
 
@@ -141,7 +159,7 @@ mod tests {
             announce,
             stamp: Stamp::default(),
             horizon: 8,
-            assembler: Assembler::new(4, Some(10), false, &IndexSet::new()),
+            assembler: Assembler::new(4, Some(10), false, &IndexSet::new(), 0),
             disk: Disk::start(None, Duration::ZERO).unwrap(),
             hold: None,
             patience: Patience::new(Duration::ZERO),
@@ -153,6 +171,7 @@ mod tests {
             aborted: None,
             finishing: false,
             state_changed: false,
+            waiting_since: None,
             tally: Tally::default(),
             before: Counts::default(),
         }
@@ -174,7 +193,7 @@ mod tests {
                 prepare_us: 0,
             });
         }
-        scan.close(Index(0));
+        scan.close();
         assert_eq!(scan.fill_up(5), 10);
         scan.disk.abandon();
         let closed: Vec<IndexRange> = scan

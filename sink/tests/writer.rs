@@ -116,6 +116,74 @@ fn chunks_appear_in_order_and_only_when_their_turn_has_come() {
 }
 
 #[test]
+fn chunks_that_close_before_they_are_full_hold_what_was_put_and_the_next_the_rest() {
+    for (save, common) in
+        [(Save::Link, false), (Save::Link, true), (Save::Append, false), (Save::Merge, false)]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.ptyd");
+        let mut scan = Scan::new(path.clone(), save, 17, 12, 2);
+        scan.announce.form.common_weights = common;
+        scan.announce.pipeline.flush_after_secs = Some(0.0);
+        let open = || {
+            let (mut writer, publisher) = scan.open();
+            if common {
+                writer.common_weights(Bytes::from(vec![1u8; 12]));
+            }
+            (writer, publisher)
+        };
+        {
+            let (mut writer, mut publisher) = open();
+            // A part of the first batch came alone, and its other frame behind it.
+            for rows in [0..1u64, 1..2] {
+                let at = rows.start as usize;
+                let data = [scan.data[at].clone(), vec![0; 12]].concat().into();
+                let weights =
+                    (!common).then(|| Bytes::from([scan.weights[at].clone(), vec![0; 6]].concat()));
+                writer.put(IndexRange::new(rows.start, 1), data, weights, None).unwrap();
+            }
+            scan.try_put(&mut writer, 6, 10).unwrap();
+            let first = writer.close_chunk(0, &scan.closing(0, 2)).unwrap();
+            scan.try_put(&mut writer, 2, 6).unwrap();
+            let second = writer.close_chunk(1, &scan.closing(2, 8)).unwrap();
+            let durable = publisher.publish(vec![first, second]).unwrap();
+            assert!(durable.contains_all(0, 8) && !durable.contains(8), "{save:?}");
+            let again = scan.try_put(&mut writer, 6, 8).unwrap_err();
+            assert!(again.to_string().contains("index 6 is on disk already"), "{again}");
+        }
+        // The next run goes on in the middle of a chunk.
+        let (mut writer, mut publisher) = open();
+        assert_eq!((writer.durable().first_missing(0), publisher.chunks()), (8, 2));
+        for (chunk, (first, end)) in [(8, 12), (12, 14), (14, 17)].into_iter().enumerate() {
+            scan.try_put(&mut writer, first, end).unwrap();
+            let part = writer.close_chunk(2 + chunk as u64, &scan.closing(first, end)).unwrap();
+            publisher.publish(vec![part]).unwrap();
+        }
+        let _ = publisher.finish(&scan.finish()).unwrap();
+        let (mut all, mut wanted) = (content(&path), expected(&scan));
+        if common {
+            (all[1], wanted[1]) = (Vec::new(), Vec::new());
+        }
+        assert_eq!(all, wanted, "{save:?}");
+        let verified = sums::verify(&path).unwrap();
+        assert_eq!((verified.different, verified.unknown), (vec![], 0), "{save:?}");
+        assert_eq!(verified.compared, 2 * 9, "{save:?}: data and weights");
+        let rows: Vec<usize> = PtydFile::open(&path)
+            .unwrap()
+            .chunks()
+            .unwrap()
+            .iter()
+            .map(|c| c.rows.unwrap())
+            .collect();
+        match save {
+            Save::Merge => assert_eq!(rows, [17]),
+            _ => assert_eq!(rows, [2, 6, 4, 2, 3]),
+        }
+        assert!(names(folder.path()).iter().all(|name| !name.contains("tmp")));
+    }
+}
+
+#[test]
 fn an_interrupted_run_goes_on_where_it_was() {
     for (save, live) in
         [(Save::Link, true), (Save::Append, false), (Save::Append, true), (Save::Merge, false)]

@@ -4,6 +4,7 @@ use super::plan::Plan;
 use super::reader;
 use crate::compare::{CompareOptions, compare};
 use ptystream_common::error::chain;
+use ptystream_common::ptyd::read::PtydFile;
 use ptystream_common::ptyd::sums;
 use ptystream_common::report::{ScanReport, report_name};
 use std::collections::BTreeSet;
@@ -26,13 +27,13 @@ const SHOWN: usize = 3;
 /// What is wrong, in a line.
 pub fn check(plan: &Plan, folder: &Path) -> Result<(), String> {
     let out = folder.join(OUT);
-    equal(&folder.join(REFERENCE), &out.join(NAME))?;
+    equal(plan, &folder.join(REFERENCE), &out.join(NAME))?;
     let indices = reader::indices(&out.join(NAME)).map_err(|e| chain(&e))?;
     if !indices.iter().copied().eq(0..plan.setup.frames) {
         return Err(format!("the file's indices are not 0 to {}: {indices:?}", plan.setup.frames));
     }
     if plan.again {
-        equal(&folder.join(BEFORE), &out.join(format!("{NAME}.old")))?;
+        equal(plan, &folder.join(BEFORE), &out.join(format!("{NAME}.old")))?;
     }
     strays(plan, &out)
 }
@@ -61,8 +62,13 @@ pub fn proofs(plan: &Plan, folder: &Path) -> Result<(), String> {
     }
 }
 
-fn equal(wanted: &Path, got: &Path) -> Result<(), String> {
-    let found = compare(wanted, got, &CompareOptions::default()).map_err(|e| chain(&e))?;
+fn equal(plan: &Plan, wanted: &Path, got: &Path) -> Result<(), String> {
+    // Where chunks close depends on time if they may close early.
+    let options = CompareOptions {
+        ignore_chunking: plan.setup.flush_millis.is_some(),
+        ..CompareOptions::default()
+    };
+    let found = compare(wanted, got, &options).map_err(|e| chain(&e))?;
     if found.is_empty() {
         return Ok(());
     }
@@ -75,20 +81,26 @@ fn equal(wanted: &Path, got: &Path) -> Result<(), String> {
     ))
 }
 
-fn parts(of: &str, plan: &Plan) -> impl Iterator<Item = String> {
-    let chunks = plan.setup.frames.div_ceil(plan.setup.per_chunk);
-    (0..chunks).map(move |n| format!("{of}.part{n:03}"))
+fn parts(out: &Path, of: &str, plan: &Plan) -> Result<Vec<String>, String> {
+    let chunks = match plan.setup.flush_millis {
+        None => plan.setup.frames.div_ceil(plan.setup.per_chunk),
+        Some(_) => {
+            let file = PtydFile::open(&out.join(of)).and_then(|file| file.chunks());
+            file.map_err(|e| chain(&e))?.len() as u64
+        }
+    };
+    Ok((0..chunks).map(|n| format!("{of}.part{n:03}")).collect())
 }
 
 /// Refuses names that no finished scan leaves, and misses those that it does.
 fn strays(plan: &Plan, out: &Path) -> Result<(), String> {
     let mut wanted = BTreeSet::from([NAME.to_owned(), report_name(NAME)]);
     if plan.setup.save == "link" {
-        wanted.extend(parts(NAME, plan));
+        wanted.extend(parts(out, NAME, plan)?);
     }
     if plan.again {
         let old = format!("{NAME}.old");
-        wanted.extend(parts(&old, plan));
+        wanted.extend(parts(out, &old, plan)?);
         wanted.insert(report_name(&old));
         wanted.insert(old);
     }
@@ -133,6 +145,7 @@ mod tests {
     fn plan() -> Plan {
         let mut plan = Plan::new(0, &[]);
         (plan.setup.frames, plan.setup.per_chunk, plan.setup.save) = (4, 4, "append");
+        plan.setup.flush_millis = None;
         plan
     }
 

@@ -121,6 +121,8 @@ pub struct Setup {
     pub compression: &'static str,
     /// Milliseconds between two masters.
     pub publish_millis: u64,
+    /// Milliseconds after which a chunk closes before it is full, if ever.
+    pub flush_millis: Option<u64>,
     /// Tickets that a worker holds.
     pub window: u64,
     /// Number of worker processes.
@@ -149,6 +151,8 @@ impl Setup {
         let Self { frames, raw, shape, rebin, orientation, save, parallel, .. } = self;
         let bad = if self.own_weights { "bad_values = [65535]\n" } else { "" };
         let center = if self.auto_center { "auto_center = true\n" } else { "" };
+        let flush = self.flush_millis.map(|ms| format!("flush_after_secs = {}\n", ms as f64 / 1e3));
+        let flush = flush.unwrap_or_default();
         format!(
             "[data]\nname = 'moonflower'\nnum_frames = {frames}\nrepeat = 12\nseed = 3\n\
              raw_shape = {raw}\nshape = {shape}\nrebin = {rebin}\norientation = {orientation}\n\
@@ -156,7 +160,7 @@ impl Setup {
              load_parallel = '{parallel}'\nsave = '{save}'\ndfile = '{dfile}'\n{center}\
              [pipeline]\nframes_per_chunk = {}\nbatch = {}\ncompression = '{}'\nlive = {}\n\
              publish_interval_secs = {}\nparts_linger_secs = 1.0\nwindow = {}\n\
-             peer_timeout_secs = {PEER_TIMEOUT_SECS}\nstraggler_secs = 1.0\n{bad}",
+             peer_timeout_secs = {PEER_TIMEOUT_SECS}\nstraggler_secs = 1.0\n{bad}{flush}",
             self.per_chunk,
             self.batch,
             self.compression,
@@ -178,7 +182,11 @@ impl fmt::Display for Setup {
         let live = if self.live { " live" } else { "" };
         let load = if self.parallel == "None" { "" } else { " workers read" };
         let center = if self.auto_center { " auto_center" } else { "" };
-        write!(f, "{save}{live} {link}{load}{center} x{workers}, {frames}/{per_chunk}/{batch}")
+        let flush = if self.flush_millis.is_some() { " flush" } else { "" };
+        write!(
+            f,
+            "{save}{live} {link}{load}{center}{flush} x{workers}, {frames}/{per_chunk}/{batch}"
+        )
     }
 }
 
@@ -252,6 +260,7 @@ fn setup(dice: &mut Dice) -> Setup {
         workers: dice.from(1, 4) as usize,
         link: dice.one(&["tcp", "ipc"]),
         pace_millis: dice.from(700, 1500),
+        flush_millis: dice.chance(25).then(|| dice.one(&[0, 20, 100])),
     }
 }
 

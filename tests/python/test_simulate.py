@@ -4,11 +4,13 @@ import json
 import subprocess
 import time
 
+import h5py
 import numpy as np
 import pytest
 import zmq
 
 from instruments import decoded, read
+from ptyd_reader import EOS, WAIT, PtydReader, stack
 
 
 
@@ -109,6 +111,64 @@ def test_a_rehearsal_makes_the_file_of_the_scan(
     latency = json.loads((tmp_path / "report.json").read_text())["latency"]
     assert latency["frames"] == n
     assert 0 < latency["p50_secs"] <= latency["p99_secs"] <= latency["max_secs"]
+
+
+def test_a_slow_scan_is_seen_before_its_chunk_is_full(ptystream, config, tmp_path):
+    n = 40
+    path = scan(tmp_path, n, model="raster")
+    sent = Simulation(
+        ptystream, path, "--as", "simplon", "--bind", f"ipc://{tmp_path}/d", "--rate", 20,
+        "--positions", "contrast", "--positions-bind", f"ipc://{tmp_path}/p",
+    )
+    address, place = sent.bound(), sent.bound()
+    data = {
+        "name": "simplon",
+        "address": address,
+        "positions": {
+            "kind": "contrast", "address": place, "slow": "sy", "fast": "sx", "index": "index",
+            "unit": "um",
+        },
+        "shape": 64,
+        "auto_center": False,
+        "dfile": "live.ptyd",
+        "save": "link",
+    }
+    pipeline = {"frames_per_chunk": 30, "flush_after_secs": 0.2, "publish_interval_secs": 0.0}
+    process = ptystream.start("run", config(data, pipeline), "--quiet", "--report", "report.json")
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "live.ptyd").exists():
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.01)
+    # It follows from the first frames on, long before 30 have come.
+    reader, chunks = PtydReader(tmp_path / "live.ptyd"), []
+    first = reader.auto(n)
+    while first is WAIT:
+        first = reader.auto(n)
+    assert len(first.data) < 30
+    chunks.append(first)
+    while True:
+        assert time.monotonic() < deadline, "the reader never came to the end"
+        got = reader.auto(n)
+        if got is EOS:
+            break
+        if got is not WAIT:
+            chunks.append(got)
+        time.sleep(0.01)
+    ptystream.finish(process)
+    assert f"{n} of {n} frames" in sent.end()
+    ptystream("run", path, "--set", "data.dfile=whole.ptyd", "--quiet")
+    whole, live = read(tmp_path / "whole.ptyd"), stack(chunks)
+    np.testing.assert_array_equal(live.data, whole.data)
+    np.testing.assert_allclose(live.positions, whole.positions, rtol=1e-12, atol=1e-18)
+    with h5py.File(tmp_path / "live.ptyd") as file:
+        spans = file["ptystream/chunks"]
+        rows = spans["count"][()]
+        np.testing.assert_array_equal(spans["first"][()], np.cumsum(rows) - rows)
+        assert rows.sum() == n and len(rows) > 4 and rows.max() < 30
+        # A flushed chunk goes no further than a full one would.
+        assert 30 in np.cumsum(rows)
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["latency"]["frames"] == n and report["chunks"] == len(rows)
 
 
 @pytest.mark.parametrize(

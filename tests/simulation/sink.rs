@@ -44,7 +44,7 @@ impl Sink {
     pub fn new(setup: &Setup) -> Self {
         Self {
             stamp: None,
-            assembler: Assembler::new(setup.per_chunk, None, false, &IndexSet::new()),
+            assembler: Assembler::new(setup.per_chunk, None, false, &IndexSet::new(), 0),
             book: CreditBook::new(1, 1),
             slots: setup.slots,
             peers: BTreeSet::new(),
@@ -62,9 +62,9 @@ impl Sink {
         self.stamp.is_some()
     }
 
-    pub fn open(&mut self, setup: &Setup, stamp: Stamp, durable: &IndexSet) {
+    pub fn open(&mut self, setup: &Setup, stamp: Stamp, durable: &IndexSet, chunks: u64) {
         let length = (!setup.late_length).then_some(setup.frames);
-        self.assembler = Assembler::new(setup.per_chunk, length, false, durable);
+        self.assembler = Assembler::new(setup.per_chunk, length, false, durable, chunks);
         if self.stamp.is_none() {
             self.book = CreditBook::new(setup.slots, setup.window as usize);
             for &peer in &self.peers {
@@ -97,20 +97,25 @@ impl Sink {
     pub fn gap(&mut self, index: u64, why: &str) {
         if self.is_open() {
             self.assembler.gap(IndexRange::new(index, 1), why, None);
-            self.close(index);
+            self.close();
         }
     }
 
     pub fn end(&mut self, length: u64) {
         if self.is_open() {
             self.assembler.set_length(length);
-            self.jobs.extend(self.assembler.close_all().into_iter().map(Job::Close));
+            self.close();
         }
     }
 
-    fn close(&mut self, index: u64) {
-        if let Some(chunk) = self.assembler.close_chunk_of(Index(index)) {
-            self.jobs.push_back(Job::Close(chunk));
+    fn close(&mut self) {
+        self.jobs.extend(self.assembler.close().into_iter().map(Job::Close));
+    }
+
+    /// Frames have waited for too long.
+    pub fn flush(&mut self, batch: u32) {
+        if self.is_open() {
+            self.jobs.extend(self.assembler.flush(batch).map(Job::Close));
         }
     }
 
@@ -153,7 +158,7 @@ impl Sink {
                     Verdict::Keep => {
                         self.book.kept(id);
                         self.jobs.push_back(Job::Put(id, *range));
-                        self.close(range.first.0);
+                        self.close();
                     }
                     _ => self.book.returned(id),
                 }

@@ -138,6 +138,8 @@ pub struct World {
     epoch: u32,
     /// The file: whether each visible index is a frame.
     pub file: BTreeMap<u64, bool>,
+    /// Chunks of it.
+    chunks: u64,
 }
 
 fn cut(setup: &Setup) -> Cut {
@@ -177,6 +179,7 @@ impl World {
             states: Vec::new(),
             epoch: 0,
             file: BTreeMap::new(),
+            chunks: 0,
         }
     }
 
@@ -502,7 +505,7 @@ impl World {
         let stamp = Stamp { run_id: 7, epoch: self.epoch };
         let horizon = self.sink_horizon();
         if let Some(sink) = &mut self.sink {
-            sink.open(&self.setup, stamp, &durable);
+            sink.open(&self.setup, stamp, &durable, self.chunks);
             self.told.push_back(Told::Opened(stamp, horizon, durable));
         }
     }
@@ -564,10 +567,17 @@ impl World {
         }
     }
 
+    /// The sink closes a chunk before it is whole.
+    pub fn flush(&mut self) {
+        if let Some(sink) = &mut self.sink {
+            sink.flush(self.setup.batch);
+        }
+    }
+
     /// The next chunk becomes visible, if it is whole.
     pub fn publish(&mut self) {
-        let next = self.durable() / u64::from(self.setup.per_chunk);
-        let Some(rows) = self.sink.as_mut().and_then(|s| s.publish(next)) else { return };
+        let Some(rows) = self.sink.as_mut().and_then(|s| s.publish(self.chunks)) else { return };
+        self.chunks += 1;
         for (index, frame) in rows {
             assert_eq!(index, self.durable(), "a prefix, in order");
             assert!(!frame || !self.setup.poison.contains(&index), "poison in the file");

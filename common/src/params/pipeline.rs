@@ -124,6 +124,12 @@ pub const PIPELINE: &[ParamDecl] = &[
         .unit("s")
         .level(2)
         .bytes_unaffected(),
+    ParamDecl::new("flush_after_secs", &[T::Float, T::None], D::None, "How long a frame may wait for its chunk to fill.")
+        .limits(Some(0.0), None)
+        .unit("s")
+        .doc("The chunk then ends before it is whole, at the last frame before which none is missing, and the next one goes on from there: for slow scans that are followed. Frames are then stored one by one unless `batch` says otherwise. `None`: chunks end where they are full.")
+        .level(1)
+        .bytes_unaffected(),
     ParamDecl::new("sink_memory_bytes", &[T::Int], D::Int(GIB), "Prepared frames that the sink may hold.")
         .limits(Some(MIB), None)
         .unit("bytes")

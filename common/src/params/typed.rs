@@ -244,6 +244,8 @@ pub struct PipelineParams {
     pub parts_linger_secs: f64,
     /// Least seconds between two replacements of the master.
     pub publish_interval_secs: f64,
+    /// Seconds after which a chunk closes with what has come; `None`: when it is full.
+    pub flush_after_secs: Option<f64>,
     /// Bytes of prepared frames that the sink may hold.
     pub sink_memory_bytes: u64,
     /// Bytes of raw frames that the producer may hold.

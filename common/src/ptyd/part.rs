@@ -3,6 +3,8 @@
 //! A part is written under a temporary name, batch by batch as the workers encoded them, in any
 //! order. What nothing was put for is not allocated and reads as zero: a gap costs no bytes.
 
+mod cut;
+
 use crate::checksum;
 use crate::dtype::Dtype;
 use crate::h5::raw::{self, Layout};
@@ -306,48 +308,6 @@ impl PartWriter {
             }
         }
         Ok(())
-    }
-
-    /// Leaves out the rows of indices that are not in `kept`, by writing the file anew.
-    fn compact(&mut self, kept: &[u64]) -> Result<(), PtydError> {
-        let rows = kept.iter().map(|&i| self.row(i)).collect::<Result<Vec<_>, _>>()?;
-        let mut name = self.path.clone().into_os_string();
-        name.push(".compact");
-        let path = PathBuf::from(name);
-        let file = write::create_file(&path).map_err(PtydError::hdf5(&path, "create", "/"))?;
-        let (data, weights) = make_frames(&path, &file, &self.form, rows.len())?;
-        let mut at = 0;
-        while at < rows.len() {
-            let run =
-                (at + 1..rows.len()).take_while(|&j| rows[j] == rows[at] + (j - at)).count() + 1;
-            for (from, to, dtype) in
-                [(&self.data, &data, self.form.data), (&self.weights, &weights, self.form.weights)]
-            {
-                write::copy_rows(from, rows[at], run, to, at, dtype).map_err(PtydError::hdf5(
-                    &path,
-                    "copy rows of",
-                    "data and weights",
-                ))?;
-            }
-            at += run;
-        }
-        self.data = data;
-        self.weights = weights;
-        if self.sums.is_some() {
-            let batches = rows.len().div_ceil(self.form.batch as usize);
-            self.sums = Some(Sums::new(batches));
-            self.rewritten = (0..batches).flat_map(|n| [("data", n), ("weights", n)]).collect();
-        }
-        let old = std::mem::replace(&mut self.file, file);
-        old.close().map_err(PtydError::hdf5(&self.path, "close", "/"))?;
-        let moved = std::fs::rename(&path, &self.path);
-        moved.map_err(|e| {
-            PtydError::content(
-                &self.path,
-                "/",
-                format!("cannot be replaced by its compact form: {e}"),
-            )
-        })
     }
 }
 

@@ -151,7 +151,10 @@ pub struct Writer {
     run: Arc<Run>,
     durable: IndexSet,
     common: Option<Bytes>,
+    /// By the place of their chunk among chunks that are full.
     open: BTreeMap<u64, PartWriter>,
+    /// Of chunks that were closed before they were full: the first index of what is left.
+    cut: BTreeMap<u64, u64>,
 }
 
 impl Writer {
@@ -201,27 +204,31 @@ impl Writer {
         self.common.is_some() || !self.run.announce.form.common_weights
     }
 
+    /// Returns which of the chunks that are full holds an index, and first index and length of what is
+    /// left of it.
     fn chunk_of(&self, index: u64) -> (u64, u64, u64) {
         let per_chunk = u64::from(self.run.announce.frames_per_chunk.max(1));
         let chunk = index / per_chunk;
         let first = chunk * per_chunk;
         let end = self.run.announce.num_frames.unwrap_or(u64::MAX).min(first + per_chunk);
+        let first =
+            self.cut.get(&chunk).copied().unwrap_or_else(|| self.durable.first_missing(first));
         (chunk, first, end.saturating_sub(first))
     }
 
     fn part(&mut self, index: u64) -> Result<&mut PartWriter, SinkError> {
         let (chunk, first, len) = self.chunk_of(index);
-        if len == 0 || self.durable.contains(index) {
-            let text = match len {
-                0 => format!("index {index} lies beyond the end of the scan"),
-                _ => format!("index {index} is on disk already"),
+        if len == 0 || index < first {
+            let text = match index < first {
+                false => format!("index {index} lies beyond the end of the scan"),
+                true => format!("index {index} is on disk already"),
             };
             return Err(SinkError::Chunk { chunk, text });
         }
         match self.open.entry(chunk) {
             std::collections::btree_map::Entry::Occupied(part) => Ok(part.into_mut()),
             std::collections::btree_map::Entry::Vacant(place) => {
-                let temp = disk::temporary(&self.run.dfile, &format!("part{chunk}"));
+                let temp = disk::temporary(&self.run.dfile, &format!("part-of-{first}"));
                 let form = &self.run.announce.form;
                 let checksums = self.run.announce.pipeline.checksums;
                 let needed = form.frame_bytes() * u64::from(form.batch);
@@ -253,17 +260,22 @@ impl Writer {
         done.map_err(|e| self.run.explain(e, needed))
     }
 
-    /// Completes a chunk's file under its temporary name.
+    /// Completes the file of chunk number `chunk` under its temporary name; `close` lists all of the
+    /// chunk's indices. Where these end before the chunk is full, with a batch, the rest stays open.
     ///
     /// # Errors
     /// [`SinkError`] if `close` does not fit what was put, or the disk refuses.
     pub fn close_chunk(&mut self, chunk: u64, close: &ChunkClose) -> Result<ClosedPart, SinkError> {
-        let first = chunk * u64::from(self.run.announce.frames_per_chunk.max(1));
+        let (Some(&first), Some(&last)) = (close.indices.first(), close.indices.last()) else {
+            return Err(SinkError::Chunk { chunk, text: "has no index".to_owned() });
+        };
         // A chunk of gaps alone was never put into.
         self.part(first)?;
-        let Some(part) = self.open.remove(&chunk) else {
+        let (place, _, _) = self.chunk_of(first);
+        let Some(mut part) = self.open.remove(&place) else {
             return Err(SinkError::Chunk { chunk, text: "is not open".to_owned() });
         };
+        self.cut_off(&mut part, place, last + 1)?;
         let temporary = part.path().to_owned();
         let positions = self.run.announce.positions;
         let common = self.common.as_deref();
@@ -277,6 +289,25 @@ impl Writer {
             .close(&self.run.identity, chunk, close, common, positions)
             .map_err(|e| self.run.give_up(&temporary, e, needed))?;
         Ok(ClosedPart { head, temporary, bytes })
+    }
+}
+
+impl Writer {
+    /// Cuts a part off before index `end`, where that begins a batch; where it does not, the scan has ended
+    /// there.
+    fn cut_off(&mut self, part: &mut PartWriter, place: u64, end: u64) -> Result<(), SinkError> {
+        if !part.can_end_at(end) {
+            return Ok(());
+        }
+        let temp = disk::temporary(&self.run.dfile, &format!("part-of-{end}"));
+        operations::next("create", &temp)?;
+        let needed = self.run.announce.form.frame_bytes();
+        let rest = part.split_off(end, &temp).map_err(|e| self.run.give_up(&temp, e, needed))?;
+        self.cut.insert(place, end);
+        if let Some(rest) = rest {
+            self.open.insert(place, rest);
+        }
+        Ok(())
     }
 }
 

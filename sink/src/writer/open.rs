@@ -8,7 +8,7 @@ use crate::identity::{Found, Verdict, judge};
 use ptystream_common::index::IndexSet;
 use ptystream_common::message::{Announce, SinkReport};
 use ptystream_common::params::Save;
-use ptystream_common::ptyd::record::{Identity, Record, State};
+use ptystream_common::ptyd::record::{ChunkSpan, Identity, Record, State};
 use ptystream_common::ptyd::{master, part};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -126,7 +126,7 @@ pub(super) fn open(announce: &Announce, kept: Option<&Arc<Lock>>) -> Result<Open
         publisher.show()?;
         remove_parts(&run.dfile, &run.names, publisher.chunks())?;
     }
-    let writer = Writer { run, durable, common: None, open: BTreeMap::new() };
+    let writer = Writer { run, durable, common: None, open: BTreeMap::new(), cut: BTreeMap::new() };
     Ok(Open::Ready(writer, Box::new(publisher)))
 }
 
@@ -206,11 +206,14 @@ fn whole_parts(
             break;
         }
         let Some(head) = part::read_head(&path) else { break };
-        let len = match announce.num_frames {
-            Some(n) => per_chunk.min(n.saturating_sub(chunk * per_chunk)),
-            None => per_chunk,
-        };
-        if aborted && head.span.count != len {
+        let ChunkSpan { first, count, .. } = head.span;
+        let end = first + count;
+        // Where the scan ended, the chunk may have to go on; what was flushed ends with a batch, and the
+        // next chunk is the rest of it.
+        let is_full = end.is_multiple_of(per_chunk) || announce.num_frames == Some(end);
+        let flushed = announce.pipeline.flush_after_secs.is_some()
+            && (end % per_chunk).is_multiple_of(u64::from(announce.form.batch.max(1)));
+        if first != found.durable.first_missing(0) || (aborted && !is_full && !flushed) {
             break;
         }
         found.add(&head);

@@ -109,8 +109,14 @@ impl Scan {
     }
 
     pub fn try_put_chunk(&self, writer: &mut Writer, chunk: u64) -> Result<ChunkClose, SinkError> {
-        let batch = u64::from(self.announce.form.batch);
         let (first, end) = self.chunk(chunk);
+        self.try_put(writer, first, end)?;
+        Ok(self.closing(first, end))
+    }
+
+    /// Puts the batches from `first` to `end`, both at the edge of a batch, the last one first.
+    pub fn try_put(&self, writer: &mut Writer, first: u64, end: u64) -> Result<(), SinkError> {
+        let batch = u64::from(self.announce.form.batch);
         let starts: Vec<u64> = (first..end).step_by(batch as usize).collect();
         for &start in starts.iter().rev() {
             let stop = (start + batch).min(end);
@@ -121,14 +127,19 @@ impl Scan {
                 .then(|| self.blob(&self.weights[rows], batch as usize));
             writer.put(range, data, weights, None)?;
         }
-        Ok(ChunkClose {
+        Ok(())
+    }
+
+    /// What closes the chunk of these indices.
+    pub fn closing(&self, first: u64, end: u64) -> ChunkClose {
+        ChunkClose {
             indices: (first..end).collect(),
             positions: self
                 .announce
                 .positions
                 .map(|_| self.positions[first as usize..end as usize].to_vec()),
             ..ChunkClose::default()
-        })
+        }
     }
 
     pub fn open(&self) -> (Writer, Publisher) {
