@@ -4,12 +4,13 @@
 //! |---|---|---|
 //! | [`numpy`] | one `.npy` a frame, named in `positions.txt` | `NumpyScan` |
 //! | [`hdf5`] | frames, positions and what belongs to them by keys of HDF5 files | `Hdf5Loader` |
-//! | [`series`] | series of TIFF, EDF or CBF images | |
+//! | [`series`] | series of `.npy`, TIFF, EDF or CBF images, also while they appear | |
 //! | [`detector`] | the stream of a detector, as it is taken | |
 //! | [`ptyd`] | a `.ptyd`, prepared once more | `PtydScan` |
 //! | [`python`] | a class of a Python module, `module:Class` | any |
 //! | [`moonflower`] | a simulated scan | `MoonFlowerScan` |
 
+mod appearing;
 pub mod detector;
 pub mod hdf5;
 pub(crate) mod image;

@@ -7,11 +7,13 @@
 //! | the frames | one 2-D `.npy` each, all of one shape and type |
 //!
 //! A frame is opened by the name in its line, which goes from the folder. Empty lines and lines
-//! that start with `#` do not count.
+//! that start with `#` do not count. With `live` lines and frames are still to come, the frames in the order of
+//! the lines.
 //!
 //! # Source
 //! ptypy's tutorial loader `NumpyScan`, which opens frames by number and overlooks the names.
 
+use super::appearing::{self, Appearing, Files, Rest};
 use super::image::Named;
 use super::keys::{Keys, wrong};
 use super::normalization;
@@ -23,15 +25,18 @@ use ptystream_common::frame::{Array, FrameForm, Loaded, RawFrame};
 use ptystream_common::index::Index;
 use ptystream_common::params::{ParamDecl, ParamDefault, ParamType, joined};
 use ptystream_common::source::{
-    Check, Common, Recorded, Source, SourceError, SourceKind, SourceSpec,
+    Check, Common, Recorded, Source, SourceError, SourceKind, SourceSpec, WithFrames,
 };
+use std::collections::BTreeMap;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const FILE: &[ParamType] = &[ParamType::InputPath, ParamType::None];
 const IMAGE: &[ParamType] = &[ParamType::Image, ParamType::None];
 
-static PARAMS: &[ParamDecl] = &joined::<3, 5, 8>(OWN, normalization::PARAMS);
+static PARAMS: &[ParamDecl] =
+    &joined::<8, 4, 12>(joined::<3, 5, 8>(OWN, normalization::PARAMS), appearing::PARAMS);
 
 const OWN: [ParamDecl; 3] = [
     ParamDecl::new("path", FILE, ParamDefault::None, "Folder with positions.txt and the frames.")
@@ -71,6 +76,44 @@ pub struct NumpySource {
     reader: NpyReader,
     form: Option<FrameForm>,
     warnings: Vec<String>,
+    live: Option<Live>,
+}
+
+/// What is known of a folder in which lines and frames appear.
+struct Live {
+    appearing: Appearing,
+    lines: Lines,
+    /// Frames that were read to see whether they are whole.
+    ready: BTreeMap<usize, Array>,
+}
+
+/// How far `positions.txt` was read.
+#[derive(Default)]
+struct Lines {
+    bytes: u64,
+    lines: usize,
+}
+
+impl Lines {
+    /// Reads the lines that have come since, as far as they are whole.
+    fn more(&mut self, path: &Path) -> Result<Vec<Point>, SourceError> {
+        let mut text = String::new();
+        let read = std::fs::File::open(path).and_then(|mut file| {
+            file.seek(SeekFrom::Start(self.bytes))?;
+            file.read_to_string(&mut text)
+        });
+        read.map_err(|source| SourceError::Input {
+            text: format!("'{}' cannot be read", path.display()),
+            source: Some(Box::new(source)),
+        })?;
+        let whole = text.rfind('\n').map_or(0, |at| at + 1);
+        let text = &text[..whole];
+        let points: Result<Vec<Point>, SourceError> =
+            content(text).map(|(line, content)| point(path, self.lines + line, content)).collect();
+        self.bytes += whole as u64;
+        self.lines += text.lines().count();
+        points
+    }
 }
 
 impl NumpySource {
@@ -84,7 +127,27 @@ impl NumpySource {
         let folder = keys.input_path("path")?.ok_or_else(|| {
             wrong("path", "is needed: the folder with positions.txt and the frames")
         })?;
-        let points = read_positions(&folder.join("positions.txt"))?;
+        let list = folder.join("positions.txt");
+        let (points, live) = match keys.flag("live", false)? {
+            false => (read_positions(&list)?, None),
+            true => {
+                let (mut rest, mut lines, mut points) = (Rest::default(), Lines::default(), vec![]);
+                appearing::wait(keys, || {
+                    if !list.is_file() {
+                        return Ok(Err(format!("'{}' is missing", list.display())));
+                    }
+                    points.extend(lines.more(&list)?);
+                    let path = |n: usize| points.get(n).map(|p: &Point| folder.join(&p.file));
+                    Ok(match path(0) {
+                        Some(first) if first.is_file() => rest.of(first, path(1)),
+                        Some(first) => Err(format!("'{}' is missing", first.display())),
+                        None => Err(format!("'{}' has no line", list.display())),
+                    })
+                })?;
+                let appearing = Appearing::new(keys)?;
+                (points, Some(Live { appearing, lines, ready: BTreeMap::new() }))
+            }
+        };
         Ok(Self {
             folder,
             spec: spec.clone(),
@@ -93,6 +156,7 @@ impl NumpySource {
             reader: NpyReader::default(),
             form: None,
             warnings: Vec::new(),
+            live,
         })
     }
 
@@ -111,6 +175,12 @@ impl NumpySource {
         })?;
         let path = self.folder.join(&point.file);
         let line = point.line;
+        if let Some(live) = &mut self.live {
+            live.ready = live.ready.split_off(&at);
+            if let Some(array) = live.ready.remove(&at) {
+                return Ok(array);
+            }
+        }
         self.reader.read(&path).map_err(|error| match error {
             NpyError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
                 format!(
@@ -133,6 +203,20 @@ impl NumpySource {
     }
 }
 
+impl Files for NumpySource {
+    fn path(&self, n: usize) -> Option<PathBuf> {
+        self.points.get(n).map(|point| self.folder.join(&point.file))
+    }
+
+    fn is_whole(&mut self, n: usize) -> bool {
+        let Ok(array) = self.read_frame(n) else { return false };
+        if let Some(live) = &mut self.live {
+            live.ready.insert(n, array);
+        }
+        true
+    }
+}
+
 impl Source for NumpySource {
     /// Returns the positions of all lines as `float64`.
     ///
@@ -140,6 +224,9 @@ impl Source for NumpySource {
     /// [`SourceError::Input`] if there are fewer lines than `num_frames` asks for, or if a file
     /// that a line names is missing.
     fn load_positions(&mut self) -> Result<Option<Array>, SourceError> {
+        if self.live.is_some() {
+            return Ok(None);
+        }
         let lines = self.points.len();
         if let Some(n) = self.num_frames.filter(|&n| n > lines) {
             return Err(SourceError::input(format!(
@@ -170,7 +257,11 @@ impl Source for NumpySource {
     fn load_common(&mut self) -> Result<Common, SourceError> {
         let mut common =
             Common { dark: self.extra("dark")?, flat: self.extra("flat")?, ..Common::default() };
-        if let Some(scale) = normalization::of_file(Keys(&self.spec), self.wanted().len())? {
+        let n = match self.live {
+            None => self.wanted().len(),
+            Some(_) => self.num_frames.unwrap_or(usize::MAX),
+        };
+        if let Some(scale) = normalization::of_file(Keys(&self.spec), n)? {
             common.scale = Some(scale.values);
             common.scale_by_first_chunk = scale.by_first_chunk;
             self.warnings.extend(scale.note);
@@ -184,7 +275,20 @@ impl Source for NumpySource {
         start: usize,
         num_frames: Option<usize>,
     ) -> Result<Check, SourceError> {
-        Ok(Check::of(self.wanted().len(), frames, start, num_frames))
+        let Some(mut live) = self.live.take() else {
+            return Ok(Check::of(self.wanted().len(), frames, start, num_frames));
+        };
+        let more = live.lines.more(&self.list());
+        let mut appearing =
+            std::mem::replace(&mut live.appearing, Appearing::new(Keys(&self.spec))?);
+        self.live = Some(live);
+        self.points.extend(more?);
+        appearing.look(self);
+        let answer = appearing.check(appearing.there(), frames, start, num_frames);
+        if let Some(live) = &mut self.live {
+            live.appearing = appearing;
+        }
+        answer
     }
 
     fn load(&mut self, indices: &[Index]) -> Result<Vec<Loaded>, SourceError> {
@@ -207,7 +311,8 @@ impl Source for NumpySource {
                 ));
             }
             let frame = RawFrame { form, encoding: Encoding::Raw, payload: array.data };
-            all.push(Loaded::plain(index, frame));
+            let position = self.nominal(index);
+            all.push(Loaded { position, ..Loaded::plain(index, frame) });
         }
         Ok(all)
     }
@@ -238,7 +343,20 @@ impl Source for NumpySource {
     }
 
     fn num_frames(&mut self) -> Result<Option<usize>, SourceError> {
-        Ok(Some(self.points.len()))
+        Ok(self.live.is_none().then_some(self.points.len()))
+    }
+
+    fn is_live(&self) -> bool {
+        self.live.is_some()
+    }
+
+    fn with_frames(&mut self) -> Result<Option<WithFrames>, SourceError> {
+        Ok(self.live.as_ref().map(|_| WithFrames { position: true, ..WithFrames::default() }))
+    }
+
+    fn nominal(&mut self, index: Index) -> Option<[f64; 2]> {
+        let at = usize::try_from(index.0).ok().filter(|_| self.live.is_some())?;
+        self.points.get(at).map(|point| point.position)
     }
 
     fn recorded(&mut self) -> Result<Recorded, SourceError> {
@@ -256,14 +374,17 @@ impl Source for NumpySource {
 
     fn identity(&mut self) -> Result<Vec<(String, String)>, SourceError> {
         let form = self.frame_form()?;
-        let mut all = vec![
-            ("folder".to_owned(), self.folder.display().to_string()),
-            (
-                "frames".to_owned(),
-                format!("{} of {} {:?}", self.points.len(), form.dtype, form.shape),
-            ),
-        ];
-        for name in ["positions.txt", "geometry.txt"] {
+        let mut all = vec![("folder".to_owned(), self.folder.display().to_string())];
+        let (count, lists, files): (_, &[&str], _) = match self.live {
+            None => {
+                let points = self.points.len();
+                (points.to_string(), &["positions.txt", "geometry.txt"], self.wanted())
+            }
+            // Lines and frames are still to come.
+            Some(_) => ("all".to_owned(), &["geometry.txt"], &self.points[..1]),
+        };
+        all.push(("frames".to_owned(), format!("{count} of {} {:?}", form.dtype, form.shape)));
+        for &name in lists {
             all.push((name.to_owned(), stamp(&self.folder.join(name))));
         }
         for key in ["dark", "flat"] {
@@ -274,9 +395,7 @@ impl Source for NumpySource {
         if let Some(path) = Keys(&self.spec).input_path("normalization.file")? {
             all.push(("normalization".into(), format!("{} {}", path.display(), stamp(&path))));
         }
-        let files =
-            self.wanted().iter().map(|p| (p.file.clone(), stamp(&self.folder.join(&p.file))));
-        all.extend(files);
+        all.extend(files.iter().map(|p| (p.file.clone(), stamp(&self.folder.join(&p.file)))));
         Ok(all)
     }
 
@@ -307,6 +426,20 @@ fn number(path: &Path, line: usize, what: &str, word: &str) -> Result<f64, Sourc
     if value.is_finite() { Ok(value) } else { Err(wrong("is not finite; correct that line")) }
 }
 
+/// Reads a line `file y x`.
+fn point(path: &Path, line: usize, content: &str) -> Result<Point, SourceError> {
+    let words: Vec<&str> = content.split_whitespace().collect();
+    let [file, y, x] = words[..] else {
+        return Err(SourceError::input(format!(
+            "'{}:{line}': {} columns where `file y x` are needed",
+            path.display(),
+            words.len()
+        )));
+    };
+    let position = [number(path, line, "y", y)?, number(path, line, "x", x)?];
+    Ok(Point { file: file.to_owned(), position, line })
+}
+
 fn read_positions(path: &Path) -> Result<Vec<Point>, SourceError> {
     let text = match std::fs::read_to_string(path) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
@@ -317,19 +450,9 @@ fn read_positions(path: &Path) -> Result<Vec<Point>, SourceError> {
         }
         _ => read_text(path)?,
     };
-    let mut points = Vec::new();
-    for (line, content) in content(&text) {
-        let words: Vec<&str> = content.split_whitespace().collect();
-        let [file, y, x] = words[..] else {
-            return Err(SourceError::input(format!(
-                "'{}:{line}': {} columns where `file y x` are needed",
-                path.display(),
-                words.len()
-            )));
-        };
-        let position = [number(path, line, "y", y)?, number(path, line, "x", x)?];
-        points.push(Point { file: file.to_owned(), position, line });
-    }
+    let points: Vec<Point> = content(&text)
+        .map(|(line, content)| point(path, line, content))
+        .collect::<Result<_, _>>()?;
     if points.is_empty() {
         return Err(SourceError::input(format!(
             "'{}' has no line `file y x`; there is nothing to prepare",

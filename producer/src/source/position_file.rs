@@ -55,6 +55,18 @@ pub(super) const PARAMS: [ParamDecl; 7] = [
 ),
 ];
 
+/// Reads the positions of all frames as [`load`] does, in the unit and along the axes that are given.
+///
+/// # Errors
+/// As [`load`], and for a unit or an axis that is none.
+pub(super) fn load_placed(spec: &SourceSpec) -> Result<Option<Array>, SourceError> {
+    let axes = crate::positions::axes(Keys(spec))?;
+    let Some(array) = load(spec)? else { return Ok(None) };
+    let yx = array.to_f64();
+    let placed: Vec<f64> = yx.chunks_exact(2).flat_map(|p| axes.place([p[0], p[1]])).collect();
+    Ok(Some(Array::from_items(&array.shape, &placed)))
+}
+
 /// Reads the positions of all frames, `float64`; `None` if only theoretical ones are given.
 ///
 /// # Errors

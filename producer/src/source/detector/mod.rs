@@ -321,11 +321,7 @@ impl Detector {
 
 impl Source for Detector {
     fn load_positions(&mut self) -> Result<Option<Array>, SourceError> {
-        let axes = positions::axes(Keys(&self.spec))?;
-        let Some(array) = position_file::load(&self.spec)? else { return Ok(None) };
-        let yx = array.to_f64();
-        let placed: Vec<f64> = yx.chunks_exact(2).flat_map(|p| axes.place([p[0], p[1]])).collect();
-        Ok(Some(Array::from_items(&array.shape, &placed)))
+        position_file::load_placed(&self.spec)
     }
 
     fn load_weight(&mut self) -> Result<Option<Array>, SourceError> {
