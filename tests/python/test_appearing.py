@@ -3,6 +3,8 @@
 import threading
 import time
 
+import h5py
+import hdf5plugin
 import numpy as np
 import pytest
 
@@ -123,6 +125,50 @@ def test_files_of_several_frames_and_a_last_one_of_fewer(ptystream, config, raw)
         ptystream("run", config(data), "--quiet")
         writer.join()
         np.testing.assert_array_equal(read(raw.parent / f"{name}.ptyd").data, frames)
+
+
+@pytest.mark.parametrize("locking", [True, False])
+@pytest.mark.parametrize(
+    ("split", "how"),
+    [
+        (1, {}),
+        (7, {}),
+        (7, {"chunks": (1, ROWS, COLS), **hdf5plugin.Bitshuffle(cname="lz4")}),
+        (10, {"chunks": (5, ROWS, COLS), "compression": "gzip"}),
+    ],
+)
+def test_hdf5_files_that_appear(ptystream, config, raw, split, how, locking):
+    frames = pixels()
+
+    def work():
+        for k in range(0, N, split):
+            part = frames[k : k + split]
+            # Room is made first, then frame after frame is written, in the file's own place.
+            with h5py.File(raw / f"data_{k // split:06}.h5", "w", locking=locking) as file:
+                if split == 1:
+                    file["entry/frame"] = part[0]
+                    continue
+                data = file.create_dataset("entry/frame", part.shape, part.dtype, **how)
+                for n, frame in enumerate(part):
+                    data[n] = frame
+                    file.flush()
+                    time.sleep(0.03)
+            time.sleep(0.01)
+
+    thread = threading.Thread(target=work)
+    data = block("hdf5_files", raw, key="entry/frame", late_secs=2)
+    process = ptystream.start("run", config(data, {"frames_per_chunk": 8}), "--quiet")
+    time.sleep(0.2)
+    thread.start()
+    ptystream.finish(process)
+    thread.join()
+    np.testing.assert_array_equal(read(raw.parent / "out.ptyd").data, frames)
+    # The same files once more, all there, read by the workers.
+    data = block("hdf5_files", raw, key="entry/frame", live=None, dfile="all.ptyd", load_parallel="data")
+    data.pop("idle_secs"), data.pop("late_secs")
+    assert not thread.is_alive()
+    ptystream("run", config(data), "--quiet")
+    np.testing.assert_array_equal(read(raw.parent / "all.ptyd").data, frames)
 
 
 def test_files_out_of_order_are_put_in_order_and_one_that_never_comes_is_a_gap(

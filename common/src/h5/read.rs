@@ -64,12 +64,27 @@ impl H5File {
     /// # Errors
     /// [`ReadError`] that says whether it is missing, unreadable, no HDF5 file, or damaged.
     pub fn open(path: &Path) -> Result<Self, ReadError> {
+        Self::open_by(path, open_unlocked)
+    }
+
+    /// Opens a file for reading, or fails at once if somebody else has locked it: while it is being written.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_now(path: &Path) -> Result<Self, ReadError> {
+        Self::open_by(path, |path| hdf5::File::open(path))
+    }
+
+    fn open_by(
+        path: &Path,
+        open: impl FnOnce(&Path) -> hdf5::Result<hdf5::File>,
+    ) -> Result<Self, ReadError> {
         let unreadable = |source: std::io::Error| match source.kind() {
             std::io::ErrorKind::NotFound => ReadError::Missing { path: path.to_owned() },
             _ => ReadError::Unreadable { path: path.to_owned(), source },
         };
         let mut plain = PlainFile::open(path).map_err(unreadable)?;
-        let file = match open_unlocked(path) {
+        let file = match open(path) {
             Ok(file) => file,
             Err(source) => {
                 let mut start = [0; 8];

@@ -7,6 +7,7 @@ use super::keys::Keys;
 use super::stamp::stamp;
 use ptystream_common::params::{ParamDecl, ParamDefault, ParamType};
 use ptystream_common::source::{Check, SourceError};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -33,8 +34,8 @@ const AHEAD: usize = 64;
 const AT_ONCE: usize = 8;
 /// A file so much older than the newest one is not being written any more.
 const SETTLED: Duration = Duration::from_secs(10);
-/// A first file without a second one is whole when it has not changed for so long.
-const QUIET: Duration = Duration::from_secs(1);
+/// A file of which nothing else tells that it is whole has rested for so long.
+pub(super) const QUIET: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_millis(50);
 
 /// The files of a source, in their order.
@@ -42,8 +43,9 @@ pub(super) trait Files {
     /// Returns the name of file `n`; `None` if there will be none.
     fn path(&self, n: usize) -> Option<PathBuf>;
 
-    /// Tells whether file `n`, which is there, can be read; what was read stays at hand for its frames.
-    fn is_whole(&mut self, n: usize) -> bool;
+    /// Tells whether file `n`, which is there and has not changed for as long as `rested`, can be read; what
+    /// was read stays at hand for its frames.
+    fn is_whole(&mut self, n: usize, rested: Duration) -> bool;
 }
 
 /// How far files have appeared.
@@ -55,8 +57,9 @@ pub(super) struct Appearing {
     looked_ahead: Instant,
     idle: Duration,
     late: Duration,
-    /// How the file stands that is waited for, and since when.
-    odd: Option<(String, Instant)>,
+    /// How files stand that are not counted yet, and since when.
+    stand: BTreeMap<usize, (String, Instant)>,
+    stood: Instant,
 }
 
 fn secs(keys: Keys<'_>, key: &str, default: f64) -> Result<Duration, SourceError> {
@@ -122,7 +125,8 @@ impl Appearing {
             looked_ahead: Instant::now(),
             idle: secs(keys, "idle_secs", 60.0)?,
             late: secs(keys, "late_secs", 10.0)?,
-            odd: None,
+            stand: BTreeMap::new(),
+            stood: Instant::now(),
         })
     }
 
@@ -142,14 +146,20 @@ impl Appearing {
         while let Some(time) = modified(files, end) {
             (end, newest) = (end + 1, newest.max(time));
         }
+        if self.stood.elapsed() >= TICK {
+            self.stood = Instant::now();
+            for n in self.there..end.min(self.there + AHEAD) {
+                self.rested(files, n);
+            }
+        }
         let mut tried = 0;
         while self.there < end && tried < AT_ONCE {
             let Some(time) = modified(files, self.there) else { return };
             let is_old = newest.duration_since(time).is_ok_and(|age| age > SETTLED);
             if !is_old {
                 tried += 1;
-                let rests = |files: &dyn Files| files.path(self.there).map(|path| stamp(&path));
-                if !files.is_whole(self.there) && !self.is_stuck(rests(files)) {
+                let rested = self.rested(files, self.there);
+                if !files.is_whole(self.there, rested) && rested < self.late {
                     return;
                 }
             }
@@ -159,28 +169,29 @@ impl Appearing {
             self.looked_ahead = Instant::now();
             let is_there = |n| files.path(n).is_some_and(|path| path.is_file());
             if !(end + 1..=end + AHEAD).any(is_there) {
-                self.odd = None;
-            } else if self.is_stuck(None) {
+                self.stand.clear();
+            } else if self.rested(files, end) >= self.late {
                 self.step();
             }
         }
     }
 
-    /// Tells whether the next file stands like this for too long; `None`: it is missing.
-    fn is_stuck(&mut self, now: Option<String>) -> bool {
-        let now = now.unwrap_or_default();
-        match &self.odd {
-            Some((before, since)) if *before == now => since.elapsed() >= self.late,
+    /// Returns for how long file `n` has stood like this: as it is, or missing.
+    fn rested(&mut self, files: &dyn Files, n: usize) -> Duration {
+        let now = files.path(n).map(|path| stamp(&path)).unwrap_or_default();
+        match self.stand.get(&n) {
+            Some((before, since)) if *before == now => since.elapsed(),
             _ => {
-                self.odd = Some((now, Instant::now()));
-                false
+                self.stand.insert(n, (now, Instant::now()));
+                Duration::ZERO
             }
         }
     }
 
     fn step(&mut self) {
         self.there += 1;
-        (self.grown, self.odd) = (Instant::now(), None);
+        self.stand = self.stand.split_off(&self.there);
+        self.grown = Instant::now();
     }
 
     /// Answers [`ptystream_common::source::Source::check`], where `there` frames have come and
@@ -288,7 +299,7 @@ mod tests {
             Some(self.0.path(n))
         }
 
-        fn is_whole(&mut self, n: usize) -> bool {
+        fn is_whole(&mut self, n: usize, _: Duration) -> bool {
             std::fs::read(self.0.path(n)).unwrap() == b"whole"
         }
     }
@@ -315,7 +326,8 @@ mod tests {
             looked_ahead: Instant::now(),
             idle: Duration::from_secs(60),
             late,
-            odd: None,
+            stand: BTreeMap::new(),
+            stood: Instant::now(),
         };
         assert_eq!(look(&mut all, &mut files), 0);
         (0..10).for_each(|n| write(n, "whole"));
@@ -324,7 +336,10 @@ mod tests {
         write(10, "who");
         write(12, "whole");
         assert_eq!(look(&mut all, &mut files), 10);
-        let long_ago = |all: &mut Appearing| all.odd.as_mut().unwrap().1 = past(late);
+        let long_ago = |all: &mut Appearing| {
+            let next = all.there;
+            all.stand.get_mut(&next).unwrap().1 = past(late);
+        };
         long_ago(&mut all);
         write(10, "whole");
         assert_eq!(look(&mut all, &mut files), 11, "it became whole");

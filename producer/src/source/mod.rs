@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | [`numpy`] | one `.npy` a frame, named in `positions.txt` | `NumpyScan` |
 //! | [`hdf5`] | frames, positions and what belongs to them by keys of HDF5 files | `Hdf5Loader` |
-//! | [`series`] | series of `.npy`, TIFF, EDF or CBF images, also while they appear | |
+//! | [`series`] | series of `.npy`, TIFF, EDF, CBF or HDF5 files, also while they appear | |
 //! | [`detector`] | the stream of a detector, as it is taken | |
 //! | [`ptyd`] | a `.ptyd`, prepared once more | `PtydScan` |
 //! | [`python`] | a class of a Python module, `module:Class` | any |

@@ -31,6 +31,7 @@ use std::collections::BTreeMap;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 const FILE: &[ParamType] = &[ParamType::InputPath, ParamType::None];
 const IMAGE: &[ParamType] = &[ParamType::Image, ParamType::None];
@@ -208,7 +209,7 @@ impl Files for NumpySource {
         self.points.get(n).map(|point| self.folder.join(&point.file))
     }
 
-    fn is_whole(&mut self, n: usize) -> bool {
+    fn is_whole(&mut self, n: usize, _: Duration) -> bool {
         let Ok(array) = self.read_frame(n) else { return false };
         if let Some(live) = &mut self.live {
             live.ready.insert(n, array);

@@ -5,32 +5,37 @@
 //! | `npy` | numpy's `.npy`, (rows, cols) or (n, rows, cols) |
 //! | `tiff` | TIFF, compressed or not; pages are frames |
 //! | `edf` | ESRF data format; images are frames |
+//! | `hdf5_files` | HDF5, the frames in the dataset `key`, (n, rows, cols) or (rows, cols) |
 //! | `cbf` | Crystallographic binary files of Dectris; their distance, pixel size and wavelength count where none is given |
 //!
 //! Files are taken in the natural order of their names: `frame_9` comes before `frame_10`. With `live` they
 //! appear while the scan runs, and the numbers in their names say which comes next.
 
-use super::appearing::{self, Appearing, Files, Numbered, Rest};
+mod names;
+
+use super::appearing::{self, Appearing, Files, QUIET, Rest};
+use super::hdf5::stack::Stack;
 use super::image::{Named, cbf, edf, tif};
 use super::keys::{Keys, wrong};
 use super::npy::NpyReader;
 use super::stamp::stamp;
 use super::{normalization, position_file};
 use crate::positions as streams;
+use names::Names;
 use ptystream_common::codec::Encoding;
 use ptystream_common::dtype::Dtype;
 use ptystream_common::error::chain;
 use ptystream_common::frame::{Array, FrameForm, Loaded, RawFrame};
+use ptystream_common::h5::read::H5File;
 use ptystream_common::index::Index;
-use ptystream_common::names::{fits, natural};
 use ptystream_common::params::{ParamDecl, ParamDefault, ParamType, joined};
 use ptystream_common::source::{
     Check, Common, Recorded, Source, SourceError, SourceKind, SourceSpec, WithFrames,
 };
-use ptystream_common::value::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 const IMAGE: &[ParamType] = &[ParamType::Image, ParamType::None];
 
@@ -38,6 +43,17 @@ const FROM_FILES: [ParamDecl; 15] =
     joined::<10, 5, 15>(joined::<3, 7, 10>(OWN, position_file::PARAMS), normalization::PARAMS);
 static PARAMS: &[ParamDecl] =
     &joined::<19, 22, 41>(joined::<15, 4, 19>(FROM_FILES, appearing::PARAMS), streams::PARAMS);
+static HDF5: &[ParamDecl] = &joined::<20, 22, 42>(
+    joined::<16, 4, 20>(joined::<15, 1, 16>(FROM_FILES, KEY), appearing::PARAMS),
+    streams::PARAMS,
+);
+
+const KEY: [ParamDecl; 1] = [ParamDecl::new(
+    "key",
+    &[ParamType::Str, ParamType::None],
+    ParamDefault::None,
+    "Dataset of the frames in each file, (n, rows, cols) or (rows, cols).",
+)];
 
 const OWN: [ParamDecl; 3] = [
     ParamDecl::new("path", &[ParamType::InputPath, ParamType::List, ParamType::None], ParamDefault::None, "The files of the frames.")
@@ -54,6 +70,7 @@ const OWN: [ParamDecl; 3] = [
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Format {
     Npy,
+    Hdf5,
     Tiff,
     Edf,
     Cbf,
@@ -63,6 +80,7 @@ impl Format {
     fn endings(self) -> &'static [&'static str] {
         match self {
             Self::Npy => &["npy"],
+            Self::Hdf5 => &["h5", "hdf5", "hdf", "nxs"],
             Self::Tiff => &["tif", "tiff"],
             Self::Edf => &["edf"],
             Self::Cbf => &["cbf"],
@@ -71,12 +89,12 @@ impl Format {
 }
 
 /// Returns the registry's entries of these sources.
-pub fn kinds() -> [SourceKind; 4] {
+pub fn kinds() -> [SourceKind; 5] {
     let kind = |name, help, format| SourceKind {
         name,
         aliases: &[],
         help,
-        params: PARAMS,
+        params: if format == Format::Hdf5 { HDF5 } else { PARAMS },
         open: Arc::new(move |spec| match Keys(spec).flag("live", false)? {
             true => streams::open(spec, || Ok(Box::new(Series::follow(spec, format)?))),
             false => Ok(Box::new(Series::open(spec, format)?)),
@@ -84,6 +102,11 @@ pub fn kinds() -> [SourceKind; 4] {
     };
     [
         kind("npy", "reads a series of .npy, one or several frames a file", Format::Npy),
+        kind(
+            "hdf5_files",
+            "reads a series of HDF5 files, one or several frames a file",
+            Format::Hdf5,
+        ),
         kind("tiff", "reads a series of TIFF images, one or several a file", Format::Tiff),
         kind("edf", "reads a series of EDF images, one or several a file", Format::Edf),
         kind("cbf", "reads a series of CBF images as Dectris writes them", Format::Cbf),
@@ -94,16 +117,25 @@ pub fn kinds() -> [SourceKind; 4] {
 enum Open {
     Tiff(Box<tif::Pages>),
     Images(Vec<Array>),
+    Stack(Box<Stack>),
 }
 
-/// Which files there are.
-enum Names {
-    List(Vec<PathBuf>),
-    Numbered(Numbered),
+impl Open {
+    fn count(&mut self) -> Result<usize, String> {
+        match self {
+            Self::Tiff(pages) => pages.count(),
+            Self::Images(images) => Ok(images.len()),
+            Self::Stack(stack) => Ok(stack.len()),
+        }
+    }
 }
 
 /// Pages of a file that are kept decoded while it is found out whether it is whole.
 const PAGES: usize = 8;
+
+/// An HDF5 file that has rested for so long is no longer being opened by who writes it: the lock that this
+/// takes would fail on ours.
+const OPENED: Duration = Duration::from_millis(200);
 
 /// A series of images.
 struct Series {
@@ -134,7 +166,7 @@ impl Series {
                 "is a stream; give data.live = true, for files that appear too",
             ));
         }
-        let files = files(spec, format)?;
+        let files = names::files(spec, format.endings())?;
         let last = files.len() - 1;
         let mut series = Self::begin(spec, format, Names::List(files))?;
         series.files = last + 1;
@@ -150,7 +182,7 @@ impl Series {
         let keys = Keys(spec);
         let mut rest = Rest::default();
         let mut series = appearing::wait(keys, || {
-            let names = match Names::appearing(spec, format) {
+            let names = match Names::appearing(spec, format.endings()) {
                 Err(error @ SourceError::Param { .. }) => return Err(error),
                 Err(error) => return Ok(Err(chain(&error))),
                 Ok(names) => names,
@@ -189,19 +221,14 @@ impl Series {
         if format == Format::Cbf {
             series.recorded = cbf::read(&path).map_err(SourceError::input)?.recorded;
         }
-        let first = match series.each {
-            0 => None,
-            _ => Some(series.read(0).map_err(SourceError::input)?),
-        };
-        series.form = match first.as_ref().map(|first| (first.dtype, &first.shape[..])) {
-            Some((dtype, &[rows, cols])) if rows > 0 && cols > 0 && dtype != Dtype::Bool => {
-                FrameForm { dtype, shape: [rows, cols] }
-            }
-            _ => {
-                let text = format!("'{}' has no image", path.display());
-                return Err(SourceError::input(text));
-            }
-        };
+        if series.each == 0 {
+            return Err(SourceError::input(format!("'{}' has no image", path.display())));
+        }
+        series.form = series.read(0).map_err(SourceError::input)?.form;
+        if series.form.dtype == Dtype::Bool {
+            let text = format!("'{}' holds bool; frames are of numbers", path.display());
+            return Err(SourceError::input(text));
+        }
         Ok(series)
     }
 
@@ -212,10 +239,7 @@ impl Series {
 
     /// Counts the frames of a file.
     fn count(&mut self, file: usize) -> Result<usize, String> {
-        match self.at_hand(file)? {
-            Open::Tiff(pages) => pages.count(),
-            Open::Images(images) => Ok(images.len()),
-        }
+        self.at_hand(file)?.count()
     }
 
     fn read_file(&self, file: usize) -> Result<Open, String> {
@@ -225,9 +249,28 @@ impl Series {
                 let array = NpyReader::default().read(path).map_err(|e| chain(&e))?;
                 Open::Images(planes(array, path)?)
             }
+            Format::Hdf5 => self.read_hdf5(path).map_err(|e| chain(&e))?,
             Format::Tiff => Open::Tiff(Box::new(tif::Pages::open(path)?)),
             Format::Edf => Open::Images(edf::read(path)?),
             Format::Cbf => Open::Images(vec![cbf::read(path)?.image]),
+        })
+    }
+
+    fn read_hdf5(&self, path: &Path) -> Result<Open, SourceError> {
+        let key = Keys(&self.spec).text("key")?;
+        let key = key.ok_or_else(|| wrong("key", "is needed: the dataset of the frames"))?;
+        let file = match Keys(&self.spec).flag("live", false)? {
+            true => H5File::open_now(path),
+            false => H5File::open(path),
+        };
+        let dataset = file.and_then(|file| file.dataset(key));
+        let dataset = dataset.map_err(|e| SourceError::input(chain(&e)))?;
+        Ok(match dataset.shape().len() {
+            2 => {
+                let image = dataset.read().map_err(|e| SourceError::input(chain(&e)))?;
+                Open::Images(vec![image])
+            }
+            _ => Open::Stack(Box::new(Stack::open(vec![dataset], "data.key", None)?)),
         })
     }
 
@@ -253,7 +296,8 @@ impl Series {
         }
     }
 
-    fn read(&mut self, nth: usize) -> Result<Array, String> {
+    /// Reads a frame, as it is stored where a worker can decode it.
+    fn read(&mut self, nth: usize) -> Result<RawFrame, String> {
         let n = self.len();
         if nth >= n {
             return Err(format!("the series holds only {n} frames; set data.num_frames={n}"));
@@ -265,15 +309,37 @@ impl Series {
         };
         let path = self.path(file);
         let each = if file == last { self.last } else { self.each };
-        match self.at_hand(file)? {
-            Open::Tiff(pages) => pages.read(page),
-            Open::Images(images) if images.len() != each => Err(format!(
-                "'{}' holds {} images, the first file {each}; files of one series are alike",
-                path.display(),
-                images.len()
-            )),
-            Open::Images(images) => Ok(images[page].clone()),
+        let open = self.at_hand(file)?;
+        let count = match &mut *open {
+            // A page that is not there is missed when it is read.
+            Open::Tiff(_) => each,
+            other => other.count()?,
+        };
+        if count != each {
+            return Err(format!(
+                "'{}' holds {count} images, the first file {each}; files of one series are alike",
+                path.display()
+            ));
         }
+        let array = match open {
+            Open::Tiff(pages) => pages.read(page)?,
+            Open::Images(images) => images[page].clone(),
+            Open::Stack(stack) => {
+                return stack.load(page as u64, Index(nth as u64)).map_err(|e| chain(&e));
+            }
+        };
+        match array.shape[..] {
+            [rows, cols] if rows > 0 && cols > 0 => Ok(RawFrame {
+                form: FrameForm { dtype: array.dtype, shape: [rows, cols] },
+                encoding: Encoding::Raw,
+                payload: array.data,
+            }),
+            _ => Err(format!("'{}' holds no image, but {:?}", path.display(), array.shape)),
+        }
+    }
+
+    fn has(&self, file: usize) -> bool {
+        self.names.path(file).is_some_and(|path| path.is_file())
     }
 
     /// So many files are there; the last one may have fewer frames than the others.
@@ -282,11 +348,14 @@ impl Series {
             return;
         }
         (self.files, self.last) = (files, self.each);
+        if self.each == 1 {
+            return;
+        }
         let count = match self.ready.get_mut(&(files - 1)) {
-            Some(Open::Images(images)) => images.len(),
-            Some(Open::Tiff(pages)) => pages.count().unwrap_or(0),
-            None => self.each,
+            Some(open) => open.count(),
+            None => self.read_file(files - 1).and_then(|mut open| open.count()),
         };
+        let count = count.unwrap_or(self.each);
         if (1..self.each).contains(&count) {
             self.last = count;
         }
@@ -301,55 +370,41 @@ impl Series {
     }
 }
 
-impl Names {
-    /// Finds out what the files of a series are called of which few are there yet.
-    fn appearing(spec: &SourceSpec, format: Format) -> Result<Self, SourceError> {
-        if let Some(Value::List(_)) = spec.data.at("path") {
-            return listed(spec).map(Self::List);
-        }
-        let found = files(spec, format)?;
-        found.iter().find_map(|path| Numbered::of(path)).map(Self::Numbered).ok_or_else(|| {
-            let text = format!("'{}' has no number in its name", found[0].display());
-            SourceError::input(text)
-        })
-    }
-
-    fn path(&self, file: usize) -> Option<PathBuf> {
-        match self {
-            Self::List(list) => list.get(file).cloned(),
-            Self::Numbered(numbered) => Some(numbered.path(file)),
-        }
-    }
-}
-
 impl Files for Series {
     fn path(&self, n: usize) -> Option<PathBuf> {
         self.names.path(n)
     }
 
-    fn is_whole(&mut self, n: usize) -> bool {
-        let mut open = match self.read_file(n) {
-            Ok(open) => open,
-            Err(_) => return false,
-        };
-        if let Open::Tiff(pages) = &mut open
-            && let Ok(count) = pages.count()
-            && count == self.each
-        {
-            // Pages may be announced before they are there.
-            let from = if count <= PAGES { 0 } else { count - 1 };
-            match (from..count).map(|page| pages.read(page)).collect::<Result<Vec<_>, _>>() {
-                Ok(images) if from == 0 => open = Open::Images(images),
-                Ok(_) => {}
-                Err(_) => return false,
-            }
+    fn is_whole(&mut self, n: usize, rested: Duration) -> bool {
+        if self.format == Format::Hdf5 && rested < OPENED {
+            return false;
         }
-        let count = match &mut open {
-            Open::Tiff(pages) => pages.count().unwrap_or(0),
-            Open::Images(images) => images.len(),
-        };
+        let Ok(mut open) = self.read_file(n) else { return false };
+        let Ok(count) = open.count() else { return false };
+        let whole = count == self.each;
+        // Frames may be announced before they are there.
+        match &mut open {
+            Open::Tiff(pages) if whole => {
+                let from = if count <= PAGES { 0 } else { count - 1 };
+                match (from..count).map(|page| pages.read(page)).collect::<Result<Vec<_>, _>>() {
+                    Ok(images) if from == 0 => open = Open::Images(images),
+                    Ok(_) => {}
+                    Err(_) => return false,
+                }
+            }
+            // The library would go on with what it knows of a file that stays open.
+            Open::Stack(stack) => {
+                let stored =
+                    stack.is_stored().unwrap_or_else(|| rested >= QUIET && self.has(n + 1));
+                if !whole || !stored {
+                    return false;
+                }
+            }
+            Open::Images(_) if self.format == Format::Hdf5 && rested < QUIET => return false,
+            _ => {}
+        }
         self.ready.insert(n, open);
-        count == self.each
+        whole
     }
 }
 
@@ -369,70 +424,6 @@ fn planes(array: Array, path: &Path) -> Result<Vec<Array>, String> {
         Array { dtype: array.dtype, shape: vec![rows, cols], data }
     };
     Ok((0..n).map(plane).collect())
-}
-
-fn listed(spec: &SourceSpec) -> Result<Vec<PathBuf>, SourceError> {
-    let Some(Value::List(items)) = spec.data.at("path") else {
-        return Err(wrong("path", "is no list"));
-    };
-    let all: Option<Vec<PathBuf>> =
-        items.iter().map(|v| v.as_str().map(|text| spec.path(text))).collect();
-    all.filter(|all| !all.is_empty())
-        .ok_or_else(|| wrong("path", "is a list, but not one of files"))
-}
-
-/// Lists the files of a series.
-fn files(spec: &SourceSpec, format: Format) -> Result<Vec<PathBuf>, SourceError> {
-    let list = match spec.data.at("path").filter(|v| !v.is_none()) {
-        Some(Value::List(_)) => listed(spec)?,
-        Some(Value::Str(text)) => found(&spec.path(text), format)?,
-        _ => {
-            return Err(wrong("path", "is needed: a folder, a pattern with *, or a list of files"));
-        }
-    };
-    match list.iter().find(|path| !path.is_file()) {
-        Some(missing) => Err(SourceError::input(format!(
-            "data.path: '{}' is missing ({} files are named)",
-            missing.display(),
-            list.len()
-        ))),
-        None => Ok(list),
-    }
-}
-
-fn found(path: &Path, format: Format) -> Result<Vec<PathBuf>, SourceError> {
-    let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-    let folder = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new(".")) };
-    let wanted: Box<dyn Fn(&str) -> bool> = if path.is_dir() {
-        let ends = move |file: &str| {
-            let ending = Path::new(file).extension().map(|e| e.to_string_lossy().to_lowercase());
-            ending.is_some_and(|e| format.endings().contains(&e.as_str()))
-        };
-        Box::new(ends)
-    } else if name.contains(['*', '?']) {
-        let pattern = name.clone();
-        Box::new(move |file| fits(&pattern, file))
-    } else {
-        return Ok(vec![path.to_owned()]);
-    };
-    let entries = std::fs::read_dir(folder).map_err(|e| SourceError::Input {
-        text: format!("data.path: the folder '{}' cannot be read", folder.display()),
-        source: Some(Box::new(e)),
-    })?;
-    let mut names: Vec<String> = entries
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter(|name| wanted(name))
-        .collect();
-    names.sort_by_cached_key(|name| natural(name));
-    if names.is_empty() {
-        let what = match path.is_dir() {
-            true => format!("a file ending in .{}", format.endings().join(" or .")),
-            false => format!("a file like '{name}'"),
-        };
-        let text = format!("data.path: '{}' holds not {what}", folder.display());
-        return Err(SourceError::input(text));
-    }
-    Ok(names.into_iter().map(|name| folder.join(name)).collect())
 }
 
 impl Source for Series {
@@ -488,20 +479,19 @@ impl Source for Series {
         let mut loaded = Vec::with_capacity(indices.len());
         for &index in indices {
             let nth = usize::try_from(index.0).unwrap_or(usize::MAX);
-            let array = self.read(nth).map_err(|text| SourceError::frame(index, text))?;
-            let form = self.form;
-            if array.dtype != form.dtype || array.shape != form.shape {
+            let frame = self.read(nth).map_err(|text| SourceError::frame(index, text))?;
+            let (got, form) = (frame.form, self.form);
+            if got != form {
                 let text = format!(
                     "'{}' is {} {:?}, but the series' first frame is {} {:?}",
                     self.path((nth / self.each).min(self.files - 1)).display(),
-                    array.dtype,
-                    array.shape,
+                    got.dtype,
+                    got.shape,
                     form.dtype,
                     form.shape
                 );
                 return Err(SourceError::frame(index, text));
             }
-            let frame = RawFrame { form, encoding: Encoding::Raw, payload: array.data };
             loaded.push(Loaded::plain(index, frame));
         }
         Ok(loaded)

@@ -150,6 +150,21 @@ impl Frames {
         Ok(RawFrame { form: self.form, encoding: Encoding::Raw, payload })
     }
 
+    /// Tells whether all frames are stored, by their chunks; `None` where there are none that tell.
+    pub fn is_stored(&self) -> Option<bool> {
+        let Way::Chunks { block, .. } = &self.way else { return None };
+        let block = &block[block.len() - self.lead.len()..];
+        let places = (0..self.len()).map(|nth| match self.lead[..] {
+            [_, fast] => vec![nth / fast, nth % fast],
+            _ => vec![nth],
+        });
+        let begins = |at: &Vec<usize>| at.iter().zip(block).all(|(at, b)| at.is_multiple_of(*b));
+        Some(places.filter(begins).all(|at| {
+            let start: Vec<usize> = self.outer.into_iter().chain(at).chain([0, 0]).collect();
+            self.dataset.read_chunk(&start).is_ok_and(|chunk| chunk.is_some())
+        }))
+    }
+
     /// Reads a frame decoded by the library.
     ///
     /// # Errors

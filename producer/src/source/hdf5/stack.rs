@@ -109,6 +109,11 @@ impl Stack {
         self.parts[part].load(nth, index)
     }
 
+    /// Tells whether all frames are stored; `None` if the datasets do not show it.
+    pub fn is_stored(&self) -> Option<bool> {
+        self.parts.iter().map(Frames::is_stored).try_fold(true, |all, part| Some(all && part?))
+    }
+
     /// Reads the `nth` frame, scan point `index`, decoded by the library.
     ///
     /// # Errors
