@@ -15,8 +15,14 @@ use crate::geometry::{Geometry, GeometryError};
 use crate::message::{PreparePlan, PreparedForm, WeightsFrom};
 use crate::params::{Compat, OutputDtype};
 
-/// Bytes of a message below which its overhead shows.
+/// Bytes of a message below which its overhead is more than its pixels.
 const BATCH_BYTES: u64 = 256 << 10;
+/// Bytes of a message up to which it still shows: a third of the rate, where nothing is compressed.
+const LARGE_BATCH_BYTES: u64 = 4 << 20;
+/// The same where frames come one by one, and a batch waits for its last one.
+const LIVE_BATCH_BYTES: u64 = 1 << 20;
+/// A chunk is shared by so many batches, unless they are small: workers shall have their part of it.
+const BATCHES_A_CHUNK: u64 = 4;
 /// Compression of weights that all frames share, whatever the data's: they are compressed once and
 /// their bytes written for every frame, ones of `float64` at a thousandth of their size. ptypy
 /// compresses all it stores at this level.
@@ -92,10 +98,14 @@ pub fn prepared_form(
     })
 }
 
-/// Returns how many frames of `frame_bytes` prepared bytes make a batch of about 256 KiB: a power
-/// of two, at least 1.
-pub fn default_batch(frame_bytes: u64) -> u32 {
-    let fit = (BATCH_BYTES / frame_bytes.max(1)).clamp(1, BATCH_MAX);
+/// Returns how many frames of `frame_bytes`, raw or prepared, make a batch: a power of two, at least 1.
+///
+/// About 256 KiB make one; up to 4 MiB (`live`: 1 MiB) where that leaves four to a chunk of `per_chunk`
+/// frames.
+pub fn default_batch(frame_bytes: u64, per_chunk: u64, live: bool) -> u32 {
+    let fit = |bytes: u64| (bytes / frame_bytes.max(1)).clamp(1, BATCH_MAX);
+    let large = fit(if live { LIVE_BATCH_BYTES } else { LARGE_BATCH_BYTES });
+    let fit = fit(BATCH_BYTES).max(large.min(per_chunk / BATCHES_A_CHUNK));
     // `fit` is at least 1, so there is a highest bit.
     1 << fit.ilog2()
 }
@@ -227,11 +237,14 @@ mod tests {
     }
 
     #[test]
-    fn batches_grow_for_small_frames_only() {
-        assert_eq!(default_batch(512 * 512 * 8), 1);
-        assert_eq!(default_batch(64 * 64 * 2), 32);
-        assert_eq!(default_batch(200_000), 1);
-        assert_eq!(default_batch(0), 1024);
-        assert_eq!(default_batch(60_000), 4);
+    fn batches_grow_while_their_overhead_shows_and_a_chunk_is_shared() {
+        assert_eq!(default_batch(64 << 20, 40, false), 1);
+        assert_eq!(default_batch(512 * 512 * 2, 40, false), 8);
+        assert_eq!(default_batch(512 * 512 * 2, 40, true), 2);
+        assert_eq!(default_batch(512 * 512 * 2, 20, false), 4);
+        assert_eq!(default_batch(512 * 512 * 2, 3, false), 1);
+        assert_eq!(default_batch(64 * 64 * 2, 40, false), 32);
+        assert_eq!(default_batch(64 * 64 * 2, 1000, false), 128, "250 would fit");
+        assert_eq!(default_batch(0, 40, false), 1024);
     }
 }

@@ -469,7 +469,10 @@ impl Scan {
             // No frame shall wait for others to share its storage chunk.
             None if self.pipeline.flush_after_secs.is_some() => 1,
             // By the larger of raw and prepared: either may travel.
-            None => u64::from(default_batch(bytes.max(frame.bytes() as u64))),
+            None => {
+                let bytes = bytes.max(frame.bytes() as u64);
+                u64::from(default_batch(bytes, per_chunk, self.live))
+            }
         };
         let batch = batch.min(per_chunk).max(1);
         let held = frame.bytes() as u64 * batch;

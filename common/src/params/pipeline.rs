@@ -47,7 +47,7 @@ pub const PIPELINE: &[ParamDecl] = &[
         "Frames that travel together and are compressed together.",
     )
     .limits(Some(1.0), Some(U32_MAX))
-    .doc("`None`: as many as make about 256 KiB, raw or prepared.")
+    .doc("`None`: as many as make up to 4 MiB, raw or prepared, and a quarter of a chunk; 1 MiB from live sources. Small frames: 256 KiB in any case. 1 with `flush_after_secs`.")
     .level(2),
     ParamDecl::new("compression", &[T::Str], D::Str("gzip:1"), "Compression of frames and weights.")
         .choices(COMPRESSION)
