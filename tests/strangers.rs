@@ -41,7 +41,7 @@ while True:
 #[test]
 fn a_role_of_another_version_is_refused_in_words_by_both_sides() {
     let desk = Desk::new();
-    let words = ["wire version 99, this program 4", "use the same ptystream everywhere"];
+    let words = ["wire version 99, this program 5", "use the same ptystream everywhere"];
     // The other side binds: worker and sink say so, and end.
     for role in ["worker --sink", "sink --bind"] {
         let address = desk.ipc("other");
