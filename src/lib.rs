@@ -28,6 +28,7 @@ pub mod checksums;
 pub mod cli;
 pub mod compare;
 pub mod config;
+mod connection;
 pub mod health;
 mod hooks;
 pub mod init;

@@ -1,7 +1,7 @@
 //! Recordings of instruments' streams: one file, whole messages, when each came.
 //!
 //! ```text
-//! "PTYREC01" | u32 length of JSON | {"began": …, "streams": [{"address": …, "publishes": false}, …]}
+//! "PTYREC01" | u32 length of JSON | {"began": …, "streams": [{"address": …, "publishes": false, "connection": false}, …]}
 //! message    | u64 nanoseconds since the beginning | u16 stream | u32 parts | each: u64 length, bytes
 //! ```
 //!
@@ -21,12 +21,15 @@ const MOST_PARTS: u32 = 1024;
 const MOST_BYTES: u64 = 1 << 32;
 
 /// A stream of a recording.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stream {
     /// Where it was recorded.
     pub address: String,
     /// Whether the instrument publishes to all (PUB), and does not push to one (PUSH).
     pub publishes: bool,
+    /// Whether it is a connection of bytes, as a PandA's data port, and its messages are pieces of them.
+    #[serde(default)]
+    pub connection: bool,
 }
 
 /// What a recording begins with.
@@ -106,7 +109,7 @@ impl<R: Read> Reader<R> {
             Some("cbors") => Form::Cbors,
             _ => Form::Own,
         };
-        let one = Stream { address: String::new(), publishes: false };
+        let one = Stream::default();
         let mut head = Head { began: String::new(), streams: vec![one] };
         if form == Form::Own {
             let mut magic = [0; 8];
@@ -225,7 +228,11 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_up_to_a_message_that_is_cut_off() {
-        let stream = |address: &str, publishes| Stream { address: address.into(), publishes };
+        let stream = |address: &str, publishes| Stream {
+            address: address.into(),
+            publishes,
+            connection: publishes,
+        };
         let head = Head {
             began: "now".into(),
             streams: vec![stream("tcp://a:1", false), stream("tcp://b:2", true)],
@@ -269,7 +276,7 @@ mod tests {
         ) {
             let _ = read_all(&bytes, ["x.rec", "x.zmqdump", "x.cbors"][form]);
             let mut whole = Vec::new();
-            let streams = vec![Stream { address: String::new(), publishes: false }];
+            let streams = vec![Stream::default()];
             write_head(&mut whole, &Head { began: String::new(), streams }).unwrap();
             whole.extend(bytes);
             let _ = read_all(&whole, "x.rec");

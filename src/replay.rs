@@ -2,20 +2,72 @@
 //! and for whoever looks for a fault.
 
 use crate::cli::{RecordArgs, ReplayArgs};
+use crate::connection::{Pieces, Port, waits};
 use crate::recording::{Head, Reader, Recorded, Stream, write_head, write_message};
 use bytes::Bytes;
-use crossbeam_channel::Select;
+use crossbeam_channel::{Receiver, Select};
 use ptystream_common::error::{Failure, Kind};
 use ptystream_common::link::instrument::{Incoming, Outgoing, Pattern, Sending};
 use ptystream_common::report::time_text;
 use ptystream_common::shutdown::Shutdown;
+use ptystream_producer::positions::panda;
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Write};
+use std::net::TcpStream;
 use std::time::{Duration, Instant, SystemTime};
 
 const TICK: Duration = Duration::from_millis(50);
 /// A subscriber has connected before it has subscribed.
 const SUBSCRIBING: Duration = Duration::from_millis(300);
+
+/// Where messages come from.
+enum Origin {
+    Socket(Incoming),
+    Connection(Pieces),
+}
+
+impl Origin {
+    fn connect(address: &str) -> Result<(Self, Stream), Failure> {
+        let plain = |plain: &str| Stream { address: plain.to_owned(), ..Stream::default() };
+        if let Some(at) = address.strip_prefix("panda+") {
+            let from = Self::Connection(Pieces::connect(at, panda::REQUEST)?);
+            return Ok((from, Stream { connection: true, ..plain(at) }));
+        }
+        if let Some(at) = address.strip_prefix("sub+") {
+            let from = Self::Socket(Incoming::connect(at, Pattern::Subscribe)?);
+            return Ok((from, Stream { publishes: true, ..plain(at) }));
+        }
+        Ok((Self::Socket(Incoming::connect(address, Pattern::Pull)?), plain(address)))
+    }
+
+    fn messages(&self) -> &Receiver<Vec<Bytes>> {
+        match self {
+            Self::Socket(socket) => &socket.messages,
+            Self::Connection(pieces) => &pieces.messages,
+        }
+    }
+}
+
+/// Where messages go.
+enum Target {
+    Socket(Outgoing),
+    Connection(TcpStream),
+}
+
+impl Target {
+    fn send(&mut self, parts: Vec<Bytes>) -> Result<(), Failure> {
+        match self {
+            Self::Socket(socket) => socket.send(parts),
+            Self::Connection(client) => {
+                parts
+                    .iter()
+                    .try_for_each(|part| client.write_all(part))
+                    .map_err(|e| Failure::new(Kind::Peer, format!("a connection is lost: {e}")))?;
+            }
+        }
+        Ok(())
+    }
+}
 
 /// Records until it is told to end, or one of the limits is reached; says what came.
 ///
@@ -25,13 +77,9 @@ pub fn record(args: &RecordArgs, shutdown: &Shutdown) -> Result<String, Failure>
     let mut streams = Vec::new();
     let mut incoming = Vec::new();
     for address in &args.addresses {
-        let (plain, publishes) = match address.strip_prefix("sub+") {
-            Some(plain) => (plain, true),
-            None => (address.as_str(), false),
-        };
-        let pattern = if publishes { Pattern::Subscribe } else { Pattern::Pull };
-        incoming.push(Incoming::connect(plain, pattern)?);
-        streams.push(Stream { address: plain.to_owned(), publishes });
+        let (from, stream) = Origin::connect(address)?;
+        incoming.push(from);
+        streams.push(stream);
     }
     let broken = |e: std::io::Error| {
         Failure::new(Kind::Output, format!("'{}' cannot be written: {e}", args.out.display()))
@@ -43,7 +91,7 @@ pub fn record(args: &RecordArgs, shutdown: &Shutdown) -> Result<String, Failure>
     let (mut messages, mut bytes) = (0u64, 0u64);
     let mut select = Select::new();
     for one in &incoming {
-        select.recv(&one.messages);
+        select.recv(one.messages());
     }
     let over = |messages: u64| {
         shutdown.is_begun()
@@ -57,7 +105,7 @@ pub fn record(args: &RecordArgs, shutdown: &Shutdown) -> Result<String, Failure>
             continue;
         };
         let stream = ready.index();
-        let Ok(parts) = ready.recv(&incoming[stream].messages) else { break };
+        let Ok(parts) = ready.recv(incoming[stream].messages()) else { break };
         messages += 1;
         bytes += parts.iter().map(|p| p.len() as u64).sum::<u64>();
         let message = Recorded { at: began.elapsed(), stream, parts };
@@ -105,25 +153,38 @@ pub fn replay(args: &ReplayArgs, shutdown: &Shutdown) -> Result<String, Failure>
         );
         return Err(Failure::new(Kind::Config, text));
     }
-    let mut sockets = Vec::new();
+    enum Bound {
+        Socket(Outgoing),
+        Port(Port),
+    }
+    let (mut bound, mut publish) = (Vec::new(), false);
     for (address, stream) in args.bind.iter().zip(&streams) {
-        let publishes = stream.publishes || args.publish;
-        let sending = if publishes { Sending::Publish } else { Sending::Push };
-        let socket = Outgoing::bind(address, sending)?;
-        eprintln!("bound {}", socket.address);
-        sockets.push((socket, publishes));
+        let one = if stream.connection {
+            Bound::Port(Port::bind(address)?)
+        } else {
+            let publishes = stream.publishes || args.publish;
+            publish |= publishes;
+            let sending = if publishes { Sending::Publish } else { Sending::Push };
+            Bound::Socket(Outgoing::bind(address, sending)?)
+        };
+        let (Bound::Socket(Outgoing { address, .. }) | Bound::Port(Port { address, .. })) = &one;
+        eprintln!("bound {address}");
+        bound.push(one);
     }
-    for (socket, _) in &sockets {
-        shutdown.set_waits_for(format!("somebody who connects to {}", socket.address));
-        while socket.peers() == 0 {
-            if shutdown.is_begun() {
-                return Ok("nobody has connected, nothing was sent".into());
+    let mut sockets = Vec::new();
+    for one in bound {
+        let to = match one {
+            Bound::Port(port) => port.client(shutdown)?.map(Target::Connection),
+            Bound::Socket(socket) => {
+                let what = format!("somebody who connects to {}", socket.address);
+                let there = waits(shutdown, what, || (socket.peers() > 0).then_some(()));
+                there.map(|()| Target::Socket(socket))
             }
-            std::thread::sleep(TICK);
-        }
+        };
+        let Some(to) = to else { return Ok("nobody has connected, nothing was sent".into()) };
+        sockets.push(to);
     }
-    shutdown.set_waits_for("");
-    if sockets.iter().any(|(_, publishes)| *publishes) {
+    if publish {
         std::thread::sleep(SUBSCRIBING);
     }
     let began = Instant::now();
@@ -131,7 +192,7 @@ pub fn replay(args: &ReplayArgs, shutdown: &Shutdown) -> Result<String, Failure>
     let mut held: Option<Recorded> = None;
     let mut send = |message: Recorded| {
         sent += 1;
-        sockets[message.stream].0.send(message.parts);
+        sockets[message.stream].send(message.parts)
     };
     while let Some(mut message) = reader.read_message().map_err(unreadable)? {
         if shutdown.is_begun() {
@@ -153,14 +214,14 @@ pub fn replay(args: &ReplayArgs, shutdown: &Shutdown) -> Result<String, Failure>
             continue;
         }
         if falls(args.duplicate, read) {
-            send(message.clone());
+            send(message.clone())?;
         }
-        send(message);
+        send(message)?;
         if let Some(late) = held.take() {
-            send(late);
+            send(late)?;
         }
     }
-    held.into_iter().for_each(send);
+    held.into_iter().try_for_each(send)?;
     Ok(format!("{read} messages read, {sent} sent, in {:.1} s", began.elapsed().as_secs_f64()))
 }
 

@@ -2,6 +2,7 @@
 
 use crate::app;
 use crate::cli::SimulateArgs;
+use crate::connection::{Port, waits};
 use bytes::Bytes;
 use ptystream_common::codec::{self, Encoding};
 use ptystream_common::dtype::Dtype;
@@ -14,11 +15,10 @@ use ptystream_common::source::{Registry, Source, SourceError};
 use ptystream_producer::positions::sends::{self as points, As as Points};
 use ptystream_producer::source::detector::sends::Series;
 use std::collections::HashMap;
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::Write;
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-const TICK: Duration = Duration::from_millis(20);
 /// A subscriber has connected before it has subscribed.
 const SUBSCRIBING: Duration = Duration::from_millis(300);
 /// Encoded frames that are kept where frames repeat.
@@ -44,22 +44,6 @@ impl Positions {
     }
 }
 
-/// Waits until something is there; `None` if it is told to end before.
-fn waits<T>(shutdown: &Shutdown, what: String, mut there: impl FnMut() -> Option<T>) -> Option<T> {
-    shutdown.set_waits_for(what);
-    let found = loop {
-        if shutdown.is_begun() {
-            break None;
-        }
-        if let Some(found) = there() {
-            break Some(found);
-        }
-        std::thread::sleep(TICK);
-    };
-    shutdown.set_waits_for("");
-    found
-}
-
 /// Binds the positions' socket and waits for whoever takes them.
 fn connected(args: &SimulateArgs, shutdown: &Shutdown) -> Result<Option<Positions>, Failure> {
     let Some(how) = args.positions else { return Ok(Some(Positions::None)) };
@@ -73,26 +57,9 @@ fn connected(args: &SimulateArgs, shutdown: &Shutdown) -> Result<Option<Position
         std::thread::sleep(SUBSCRIBING);
         return Ok(there.map(|()| Positions::Published(socket, how)));
     }
-    let failed =
-        |e: std::io::Error| Failure::new(Kind::Peer, format!("cannot bind {address}: {e}"));
-    let target = address.strip_prefix("tcp://").unwrap_or(address);
-    let server = TcpListener::bind(target.replace('*', "0.0.0.0")).map_err(failed)?;
-    server.set_nonblocking(true).map_err(failed)?;
-    let at = server.local_addr().map_err(failed)?;
-    eprintln!("bound tcp://{at}");
-    let client = waits(shutdown, format!("somebody who connects to {at}"), || server.accept().ok());
-    let Some((mut client, _)) = client else { return Ok(None) };
-    client.set_nonblocking(false).map_err(failed)?;
-    // What is asked for is always the same.
-    let mut asked = Vec::new();
-    let mut byte = [0];
-    while asked.last() != Some(&b'\n') && asked.len() < 1000 {
-        if client.read(&mut byte).map_err(failed)? == 0 {
-            break;
-        }
-        asked.push(byte[0]);
-    }
-    Ok(Some(Positions::Connection(client, how)))
+    let port = Port::bind(address)?;
+    eprintln!("bound {}", port.address);
+    Ok(port.client(shutdown)?.map(|client| Positions::Connection(client, how)))
 }
 
 /// A scan's frames, as they travel.

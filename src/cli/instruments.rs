@@ -7,7 +7,8 @@ use std::path::PathBuf;
 /// `ptystream record`
 #[derive(Args, Debug)]
 pub struct RecordArgs {
-    /// Where the instruments send: tcp://HOST:PORT of a PUSH socket, sub+tcp://HOST:PORT of a PUB socket
+    /// Where the instruments send: tcp://HOST:PORT of a PUSH socket, sub+tcp://HOST:PORT of a PUB socket,
+    /// panda+tcp://HOST:PORT of a PandA's data port
     #[arg(required = true, value_name = "ADDRESS")]
     pub addresses: Vec<String>,
     /// The file that is written

@@ -1,6 +1,7 @@
 """Detector streams: recordings of real instruments sent by pyzmq, decoded by hdf5plugin."""
 
 import json
+import socket
 import subprocess
 import time
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import zmq
 
-from instruments import Instrument, block, crop, decoded, messages, pixels, read, v1
+from instruments import block, crop, decoded, Instrument, messages, Panda, pixels, read, v1
 
 BSLZ4 = 32008
 
@@ -182,11 +183,13 @@ def test_a_detector_that_never_begins_is_named(ptystream, config, tmp_path, inst
     assert "data.address" in done.stderr
 
 
-def replayed(ptystream, tmp_path, *args):
-    """Starts a replay and returns it with its address."""
+def replayed(ptystream, tmp_path, *args, first=False):
+    """Starts a replay and returns it with its address, the last one that it binds or the `first`."""
     address = f"ipc://{tmp_path}/replay"
+    own = ["--bind", address]
+    args = [args[0], *own, *args[1:]] if first else [*args, *own]
     process = subprocess.Popen(
-        [str(ptystream.path), "replay", *map(str, args), "--bind", address],
+        [str(ptystream.path), "replay", *map(str, args)],
         cwd=tmp_path,
         env=ptystream.env,
         stdout=subprocess.PIPE,
@@ -267,6 +270,51 @@ def test_published_streams_are_recorded_with_their_timing(ptystream, tmp_path):
         socket.rcvtimeo = 20_000
         assert socket.recv_multipart() == [b"hello", b"again"]
     process.wait(30)
+
+
+def test_a_pandas_connection_is_recorded_with_the_frames_and_both_are_sent_again(
+    ptystream, config, tmp_path, recordings, instrument
+):
+    data = (recordings / "panda_fast_framed_scaled.bin").read_bytes()
+    panda = Panda(data)
+    sent = v1(pixels(6))
+    process = ptystream.start(
+        "record", instrument.address, f"panda+{panda.address}", "--out", "both.rec"
+    )
+    thread = instrument.send(sent, pause=0.01)
+    thread.join()
+    deadline = time.monotonic() + 30
+    whole = len(data) + sum(len(part) for message in sent for part in message)
+    while not (tmp_path / "both.rec").exists() or (tmp_path / "both.rec").stat().st_size < whole:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    time.sleep(0.3)
+    process.terminate()
+    ptystream.finish(process)
+    panda.close()
+    assert panda.request == b"XML FRAMED SCALED\n"
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    process, address = replayed(
+        ptystream, tmp_path, "both.rec", "--speed", 0, "--bind", f"tcp://127.0.0.1:{port}",
+        first=True,
+    )
+    for line in process.stdout:
+        if str(port) in line.decode():
+            break
+    with zmq.Context() as context, context.socket(zmq.PULL) as pull:
+        pull.rcvtimeo = 20_000
+        pull.connect(address)
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+            client.sendall(b"XML FRAMED SCALED\n")
+            got = b""
+            while len(got) < len(data):
+                piece = client.recv(1 << 16)
+                assert piece
+                got += piece
+        assert [pull.recv_multipart() for _ in sent] == sent
+    assert got == data
+    assert process.wait(30) == 0
 
 
 @pytest.mark.parametrize(
