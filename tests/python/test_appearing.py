@@ -127,6 +127,24 @@ def test_files_of_several_frames_and_a_last_one_of_fewer(ptystream, config, raw)
         np.testing.assert_array_equal(read(raw.parent / f"{name}.ptyd").data, frames)
 
 
+@pytest.mark.parametrize("listed", [False, True])
+def test_a_scan_of_unknown_length_goes_on_until_nothing_comes(ptystream, config, raw, listed):
+    frames = pixels(n=6)
+    np.save(raw.parent / "positions.npy", where(6))
+    files = named(raw, "npy", frames)
+    # All names are known of a list: it ends with the last one.
+    data = block("npy", raw, num_frames=None, idle_secs=20 if listed else 2)
+    if listed:
+        data["path"] = [str(path) for path, _ in files]
+    process = ptystream.start("run", config(data), "--quiet")
+    began = time.monotonic()
+    writer = Acquisition(files, pause=0.5)
+    ptystream.finish(process)
+    assert time.monotonic() - began < 15
+    writer.join()
+    np.testing.assert_array_equal(read(raw.parent / "out.ptyd").data, frames)
+
+
 @pytest.mark.parametrize("locking", [True, False])
 @pytest.mark.parametrize(
     ("split", "how"),

@@ -338,6 +338,24 @@ impl Series {
         }
     }
 
+    /// Looks which files have appeared.
+    fn look(&mut self) {
+        if let Some(mut appearing) = self.appearing.take() {
+            appearing.look(self);
+            self.have(appearing.there());
+            self.appearing = Some(appearing);
+        }
+    }
+
+    /// Returns how many frames there will be, if that is known.
+    fn expected(&self) -> Option<usize> {
+        match (&self.appearing, &self.names) {
+            (None, _) => Some(self.len()),
+            (_, Names::List(list)) => Some(self.each * list.len()),
+            (_, Names::Numbered(_)) => None,
+        }
+    }
+
     fn has(&self, file: usize) -> bool {
         self.names.path(file).is_some_and(|path| path.is_file())
     }
@@ -452,27 +470,21 @@ impl Source for Series {
         start: usize,
         num_frames: Option<usize>,
     ) -> Result<Check, SourceError> {
-        let Some(mut appearing) = self.appearing.take() else {
+        self.look();
+        let Some(appearing) = &self.appearing else {
             return Ok(Check::of(self.len(), frames, start, num_frames));
         };
-        appearing.look(self);
-        self.have(appearing.there());
-        let before = match &self.names {
-            Names::Numbered(numbered) => numbered.before_first().filter(|path| path.is_file()),
-            Names::List(_) => None,
-        };
-        let expected = self.num_frames()?;
-        let answer = match before {
-            Some(before) => Err(SourceError::input(format!(
+        if let Names::Numbered(numbered) = &self.names
+            && let Some(before) = numbered.before_first().filter(|path| path.is_file())
+        {
+            return Err(SourceError::input(format!(
                 "'{}' has appeared, though the scan has begun with '{}': no frame has the position of its \
                  own; prepare it anew",
                 before.display(),
                 self.path(0).display()
-            ))),
-            None => appearing.check(self.len(), frames, start, num_frames.or(expected)),
-        };
-        self.appearing = Some(appearing);
-        answer
+            )));
+        }
+        appearing.check(self.len(), frames, start, num_frames.or(self.expected()))
     }
 
     fn load(&mut self, indices: &[Index]) -> Result<Vec<Loaded>, SourceError> {
@@ -502,11 +514,7 @@ impl Source for Series {
     }
 
     fn num_frames(&mut self) -> Result<Option<usize>, SourceError> {
-        Ok(match (&self.appearing, &self.names) {
-            (None, _) => Some(self.len()),
-            (_, Names::List(list)) => Some(self.each * list.len()),
-            (_, Names::Numbered(_)) => None,
-        })
+        Ok(self.expected())
     }
 
     fn is_live(&self) -> bool {
