@@ -5,10 +5,11 @@
 
 use super::keys::Keys;
 use super::stamp::stamp;
+use super::waiting::{Pace, secs};
 use ptystream_common::params::{ParamDecl, ParamDefault, ParamType};
 use ptystream_common::source::{Check, SourceError};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 const NUMBER: &[ParamType] = &[ParamType::Float];
@@ -52,67 +53,44 @@ pub(super) trait Files {
 #[derive(Debug)]
 pub(super) struct Appearing {
     there: usize,
-    grown: Instant,
+    pace: Pace,
     looked: Option<Instant>,
     looked_ahead: Instant,
-    idle: Duration,
     late: Duration,
-    /// How files stand that are not counted yet, and since when.
-    stand: BTreeMap<usize, (String, Instant)>,
+    /// Files that are not counted yet.
+    stand: BTreeMap<usize, Stand>,
     stood: Instant,
 }
 
-fn secs(keys: Keys<'_>, key: &str, default: f64) -> Result<Duration, SourceError> {
-    let secs = keys.number(key)?.unwrap_or(default);
-    Ok(Duration::try_from_secs_f64(secs).unwrap_or(Duration::MAX))
-}
+/// How a file stands, and since when it has.
+#[derive(Debug, Default)]
+struct Stand(Option<(String, Instant)>);
 
-/// Opens what `open` opens as soon as it can be opened; it returns why that is not yet so.
-///
-/// # Errors
-/// What can only be wrong; what was missing to the end of `wait_secs`.
-pub(super) fn wait<T>(
-    keys: Keys<'_>,
-    mut open: impl FnMut() -> Result<Result<T, String>, SourceError>,
-) -> Result<T, SourceError> {
-    let patience = secs(keys, "wait_secs", 3600.0)?;
-    let begun = Instant::now();
-    let mut said = String::new();
-    loop {
-        let why = match open()? {
-            Ok(opened) => return Ok(opened),
-            Err(why) => why,
-        };
-        if begun.elapsed() > patience {
-            return Err(SourceError::input(format!(
-                "nothing has appeared within {} s (data.wait_secs): {why}",
-                patience.as_secs_f64()
-            )));
+impl Stand {
+    /// It stands like this now; returns for how long it has.
+    fn rested(&mut self, now: String) -> Duration {
+        match &self.0 {
+            Some((before, since)) if *before == now => since.elapsed(),
+            _ => {
+                self.0 = Some((now, Instant::now()));
+                Duration::ZERO
+            }
         }
-        if why != said {
-            tracing::info!("waiting for the scan's first file: {why}");
-            said = why;
-        }
-        std::thread::sleep(TICK);
     }
 }
 
 /// Tells whether nobody writes the first file any more: the second one is there, or it rests.
 #[derive(Debug, Default)]
-pub(super) struct Rest(Option<(PathBuf, String, Instant)>);
+pub(super) struct Rest(Stand);
 
 impl Rest {
     /// Says so while the first file may still be being written.
-    pub(super) fn of(&mut self, first: PathBuf, second: Option<PathBuf>) -> Result<(), String> {
-        let now = stamp(&first);
-        let same = self.0.take().filter(|(path, stamp, _)| *path == first && *stamp == now);
-        let since = same.map_or_else(Instant::now, |(_, _, since)| since);
-        if second.is_some_and(|second| second.is_file()) || since.elapsed() >= QUIET {
+    pub(super) fn of(&mut self, first: &Path, second: Option<PathBuf>) -> Result<(), String> {
+        let rested = self.0.rested(format!("{} {}", first.display(), stamp(first)));
+        if second.is_some_and(|second| second.is_file()) || rested >= QUIET {
             return Ok(());
         }
-        let text = format!("'{}' may still be being written", first.display());
-        self.0 = Some((first, now, since));
-        Err(text)
+        Err(format!("'{}' may still be being written", first.display()))
     }
 }
 
@@ -120,10 +98,9 @@ impl Appearing {
     pub(super) fn new(keys: Keys<'_>) -> Result<Self, SourceError> {
         Ok(Self {
             there: 0,
-            grown: Instant::now(),
+            pace: Pace::new(keys)?,
             looked: None,
             looked_ahead: Instant::now(),
-            idle: secs(keys, "idle_secs", 60.0)?,
             late: secs(keys, "late_secs", 10.0)?,
             stand: BTreeMap::new(),
             stood: Instant::now(),
@@ -179,26 +156,19 @@ impl Appearing {
     /// Returns for how long file `n` has stood like this: as it is, or missing.
     fn rested(&mut self, files: &dyn Files, n: usize) -> Duration {
         let now = files.path(n).map(|path| stamp(&path)).unwrap_or_default();
-        match self.stand.get(&n) {
-            Some((before, since)) if *before == now => since.elapsed(),
-            _ => {
-                self.stand.insert(n, (now, Instant::now()));
-                Duration::ZERO
-            }
-        }
+        self.stand.entry(n).or_default().rested(now)
     }
 
     fn step(&mut self) {
         self.there += 1;
         self.stand = self.stand.split_off(&self.there);
-        self.grown = Instant::now();
+        self.pace.grew();
     }
 
-    /// Answers [`ptystream_common::source::Source::check`], where `there` frames have come and
-    /// `wanted` are expected.
+    /// Answers [`ptystream_common::source::Source::check`], as [`Pace::check`].
     ///
     /// # Errors
-    /// [`SourceError::Interrupted`] if fewer than are wanted have come, and no file for too long.
+    /// As that.
     pub(super) fn check(
         &self,
         there: usize,
@@ -206,24 +176,11 @@ impl Appearing {
         start: usize,
         wanted: Option<usize>,
     ) -> Result<Check, SourceError> {
-        let whole = wanted.is_some_and(|n| there >= n);
-        let check = Check::of(there, frames, start, wanted);
-        if whole || self.grown.elapsed() <= self.idle {
-            return Ok(Check { end_of_scan: Some(whole), ..check });
-        }
-        match wanted {
-            Some(n) => Err(SourceError::Interrupted {
-                frames: there as u64,
-                reason: format!(
-                    "no more files appeared after {there} of {n} frames (data.idle_secs)"
-                ),
-            }),
-            None => Ok(Check { end_of_scan: Some(true), ..check }),
-        }
+        self.pace.check(there, frames, start, wanted, "no more files appeared after")
     }
 }
 
-fn modified(path: &std::path::Path) -> Option<SystemTime> {
+fn modified(path: &Path) -> Option<SystemTime> {
     let meta = std::fs::metadata(path).ok()?;
     meta.is_file().then(|| meta.modified().unwrap_or(SystemTime::UNIX_EPOCH))
 }
@@ -240,7 +197,7 @@ pub(super) struct Numbered {
 
 impl Numbered {
     /// Takes a name apart at the last number before its ending; `None` if it has none.
-    pub(super) fn of(first: &std::path::Path) -> Option<Self> {
+    pub(super) fn of(first: &Path) -> Option<Self> {
         let name = first.file_name()?.to_str()?;
         let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
         let end = stem.rfind(|c: char| c.is_ascii_digit())? + 1;
@@ -276,7 +233,8 @@ impl Numbered {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use std::path::Path;
+    use ptystream_common::source::SourceSpec;
+    use ptystream_common::value::Value;
 
     #[test]
     fn names_count_on_by_their_last_number() {
@@ -319,16 +277,13 @@ mod tests {
             appearing.there()
         };
         let late = Duration::from_secs(5);
-        let mut all = Appearing {
-            there: 0,
-            grown: Instant::now(),
-            looked: None,
-            looked_ahead: Instant::now(),
-            idle: Duration::from_secs(60),
-            late,
-            stand: BTreeMap::new(),
-            stood: Instant::now(),
+        let spec = SourceSpec {
+            name: "npy".into(),
+            data: Value::Map(vec![("late_secs".into(), Value::Float(late.as_secs_f64()))]),
+            base: PathBuf::new(),
+            given: vec![],
         };
+        let mut all = Appearing::new(Keys(&spec)).unwrap();
         assert_eq!(look(&mut all, &mut files), 0);
         (0..10).for_each(|n| write(n, "whole"));
         assert_eq!(look(&mut all, &mut files), AT_ONCE, "no more are read at once");
@@ -338,7 +293,7 @@ mod tests {
         assert_eq!(look(&mut all, &mut files), 10);
         let long_ago = |all: &mut Appearing| {
             let next = all.there;
-            all.stand.get_mut(&next).unwrap().1 = past(late);
+            all.stand.get_mut(&next).unwrap().0.as_mut().unwrap().1 = past(late);
         };
         long_ago(&mut all);
         write(10, "whole");
@@ -353,11 +308,5 @@ mod tests {
         assert_eq!(look(&mut all, &mut files), 13);
         long_ago(&mut all);
         assert_eq!(look(&mut all, &mut files), 15);
-        assert_eq!(all.check(15, 9, 10, None).unwrap().accessible, 5);
-        assert_eq!(all.check(15, 9, 10, Some(15)).unwrap().end_of_scan, Some(true));
-        all.grown = past(Duration::from_secs(61));
-        assert_eq!(all.check(15, 9, 10, None).unwrap().end_of_scan, Some(true));
-        let ended = all.check(15, 9, 10, Some(16)).unwrap_err();
-        assert!(matches!(ended, SourceError::Interrupted { frames: 15, .. }), "{ended}");
     }
 }

@@ -25,6 +25,7 @@ pub mod python;
 pub mod series;
 pub(crate) mod stamp;
 mod table;
+mod waiting;
 
 use ptystream_common::source::Registry;
 use std::sync::Arc;

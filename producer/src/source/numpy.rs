@@ -16,9 +16,9 @@
 use super::appearing::{self, Appearing, Files, Rest};
 use super::image::Named;
 use super::keys::{Keys, wrong};
-use super::normalization;
 use super::npy::{NpyError, NpyReader};
 use super::stamp::stamp;
+use super::{normalization, waiting};
 use ptystream_common::codec::Encoding;
 use ptystream_common::dtype::Dtype;
 use ptystream_common::frame::{Array, FrameForm, Loaded, RawFrame};
@@ -78,11 +78,13 @@ pub struct NumpySource {
     form: Option<FrameForm>,
     warnings: Vec<String>,
     live: Option<Live>,
+    /// Of a folder in which lines and frames appear; not there while it looks.
+    appearing: Option<Appearing>,
 }
 
 /// What is known of a folder in which lines and frames appear.
+#[derive(Default)]
 struct Live {
-    appearing: Appearing,
     lines: Lines,
     /// Frames that were read to see whether they are whole.
     ready: BTreeMap<usize, Array>,
@@ -129,24 +131,23 @@ impl NumpySource {
             wrong("path", "is needed: the folder with positions.txt and the frames")
         })?;
         let list = folder.join("positions.txt");
-        let (points, live) = match keys.flag("live", false)? {
-            false => (read_positions(&list)?, None),
+        let (points, live, appearing) = match keys.flag("live", false)? {
+            false => (read_positions(&list)?, None, None),
             true => {
-                let (mut rest, mut lines, mut points) = (Rest::default(), Lines::default(), vec![]);
-                appearing::wait(keys, || {
+                let (mut rest, mut live, mut points) = (Rest::default(), Live::default(), vec![]);
+                waiting::wait(keys, || {
                     if !list.is_file() {
                         return Ok(Err(format!("'{}' is missing", list.display())));
                     }
-                    points.extend(lines.more(&list)?);
+                    points.extend(live.lines.more(&list)?);
                     let path = |n: usize| points.get(n).map(|p: &Point| folder.join(&p.file));
                     Ok(match path(0) {
-                        Some(first) if first.is_file() => rest.of(first, path(1)),
+                        Some(first) if first.is_file() => rest.of(&first, path(1)),
                         Some(first) => Err(format!("'{}' is missing", first.display())),
                         None => Err(format!("'{}' has no line", list.display())),
                     })
                 })?;
-                let appearing = Appearing::new(keys)?;
-                (points, Some(Live { appearing, lines, ready: BTreeMap::new() }))
+                (points, Some(live), Some(Appearing::new(keys)?))
             }
         };
         Ok(Self {
@@ -158,6 +159,7 @@ impl NumpySource {
             form: None,
             warnings: Vec::new(),
             live,
+            appearing,
         })
     }
 
@@ -276,20 +278,16 @@ impl Source for NumpySource {
         start: usize,
         num_frames: Option<usize>,
     ) -> Result<Check, SourceError> {
-        let Some(mut live) = self.live.take() else {
+        let list = self.list();
+        if let Some(live) = &mut self.live {
+            self.points.extend(live.lines.more(&list)?);
+        }
+        let Some(mut appearing) = self.appearing.take() else {
             return Ok(Check::of(self.wanted().len(), frames, start, num_frames));
         };
-        let more = live.lines.more(&self.list());
-        let mut appearing =
-            std::mem::replace(&mut live.appearing, Appearing::new(Keys(&self.spec))?);
-        self.live = Some(live);
-        self.points.extend(more?);
         appearing.look(self);
-        let answer = appearing.check(appearing.there(), frames, start, num_frames);
-        if let Some(live) = &mut self.live {
-            live.appearing = appearing;
-        }
-        answer
+        let appearing = self.appearing.insert(appearing);
+        appearing.check(appearing.there(), frames, start, num_frames)
     }
 
     fn load(&mut self, indices: &[Index]) -> Result<Vec<Loaded>, SourceError> {

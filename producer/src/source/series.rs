@@ -19,7 +19,7 @@ use super::image::{Named, cbf, edf, tif};
 use super::keys::{Keys, wrong};
 use super::npy::NpyReader;
 use super::stamp::stamp;
-use super::{normalization, position_file};
+use super::{normalization, position_file, waiting};
 use crate::positions as streams;
 use names::Names;
 use ptystream_common::codec::Encoding;
@@ -181,7 +181,7 @@ impl Series {
     fn follow(spec: &SourceSpec, format: Format) -> Result<Self, SourceError> {
         let keys = Keys(spec);
         let mut rest = Rest::default();
-        let mut series = appearing::wait(keys, || {
+        let mut series = waiting::wait(keys, || {
             let names = match Names::appearing(spec, format.endings()) {
                 Err(error @ SourceError::Param { .. }) => return Err(error),
                 Err(error) => return Ok(Err(chain(&error))),
@@ -191,7 +191,7 @@ impl Series {
             if !first.is_file() {
                 return Ok(Err(format!("'{}' is missing", first.display())));
             }
-            let rests = rest.of(first, names.path(1));
+            let rests = rest.of(&first, names.path(1));
             Ok(rests.and_then(|()| Self::begin(spec, format, names).map_err(|e| chain(&e))))
         })?;
         series.appearing = Some(Appearing::new(keys)?);

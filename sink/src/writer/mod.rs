@@ -260,6 +260,23 @@ impl Writer {
         done.map_err(|e| self.run.explain(e, needed))
     }
 
+    /// Cuts a part off before index `end`, where that begins a batch; where it does not, the scan has ended
+    /// there.
+    fn cut_off(&mut self, part: &mut PartWriter, place: u64, end: u64) -> Result<(), SinkError> {
+        if !part.can_end_at(end) {
+            return Ok(());
+        }
+        let temp = disk::temporary(&self.run.dfile, &format!("part-of-{end}"));
+        operations::next("create", &temp)?;
+        let needed = self.run.announce.form.frame_bytes();
+        let rest = part.split_off(end, &temp).map_err(|e| self.run.give_up(&temp, e, needed))?;
+        self.cut.insert(place, end);
+        if let Some(rest) = rest {
+            self.open.insert(place, rest);
+        }
+        Ok(())
+    }
+
     /// Completes the file of chunk number `chunk` under its temporary name; `close` lists all of the
     /// chunk's indices. Where these end before the chunk is full, with a batch, the rest stays open.
     ///
@@ -289,25 +306,6 @@ impl Writer {
             .close(&self.run.identity, chunk, close, common, positions)
             .map_err(|e| self.run.give_up(&temporary, e, needed))?;
         Ok(ClosedPart { head, temporary, bytes })
-    }
-}
-
-impl Writer {
-    /// Cuts a part off before index `end`, where that begins a batch; where it does not, the scan has ended
-    /// there.
-    fn cut_off(&mut self, part: &mut PartWriter, place: u64, end: u64) -> Result<(), SinkError> {
-        if !part.can_end_at(end) {
-            return Ok(());
-        }
-        let temp = disk::temporary(&self.run.dfile, &format!("part-of-{end}"));
-        operations::next("create", &temp)?;
-        let needed = self.run.announce.form.frame_bytes();
-        let rest = part.split_off(end, &temp).map_err(|e| self.run.give_up(&temp, e, needed))?;
-        self.cut.insert(place, end);
-        if let Some(rest) = rest {
-            self.open.insert(place, rest);
-        }
-        Ok(())
     }
 }
 

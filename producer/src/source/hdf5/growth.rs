@@ -7,14 +7,14 @@
 //! ptypy `experiment/swmr_loader.py`, `SwmrLoader`: parameters of the same names.
 
 use super::super::keys::Keys;
+use super::super::waiting::{self, Pace};
 use super::Files;
 use super::stack::Stack;
 use ptystream_common::error::chain;
 use ptystream_common::h5::read::{H5Dataset, ReadError};
-use ptystream_common::source::SourceError;
+use ptystream_common::source::{Check, SourceError};
 use std::time::{Duration, Instant};
 
-const TICK: Duration = Duration::from_millis(50);
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_millis(10);
 pub(super) const PARAMETER: &str = "data.intensities.key";
@@ -33,9 +33,8 @@ struct Axis {
 pub(super) struct Growth {
     axes: Option<[Axis; 2]>,
     there: usize,
-    grown: Instant,
+    pace: Pace,
     looked: Option<Instant>,
-    idle: Duration,
     expected: Option<usize>,
 }
 
@@ -85,35 +84,23 @@ impl Growth {
     /// # Errors
     /// What is missing after `wait_secs`, and what cannot be right any more.
     pub(super) fn wait(files: &mut Files) -> Result<(Self, Stack), SourceError> {
-        let secs = Keys(&files.spec).number("wait_secs")?.unwrap_or(3600.0);
-        let patience = Duration::try_from_secs_f64(secs).unwrap_or(Duration::MAX);
-        let begun = Instant::now();
-        let mut said = false;
-        loop {
+        let spec = files.spec.clone();
+        waiting::wait(Keys(&spec), || {
+            // A file that was there may be replaced.
+            files.open.clear();
             let tried = Self::open(files).and_then(|mut growth| {
                 let frames = growth.look(files)?;
                 Ok((growth, frames))
             });
-            let why = match tried {
+            match tried {
                 Ok((growth, frames)) if growth.there > 0 => {
-                    return Ok((growth, Stack::open(vec![frames], PARAMETER, None)?));
+                    Ok(Ok((growth, Stack::open(vec![frames], PARAMETER, None)?)))
                 }
-                Ok(_) => "no frame is complete".to_owned(),
-                Err(error @ SourceError::Param { .. }) => return Err(error),
-                Err(error) => error.to_string(),
-            };
-            if begun.elapsed() > patience {
-                return Err(SourceError::input(format!(
-                    "nothing has begun to grow within {secs} s (data.wait_secs): {why}"
-                )));
+                Ok(_) => Ok(Err("no frame is complete".to_owned())),
+                Err(error @ SourceError::Param { .. }) => Err(error),
+                Err(error) => Ok(Err(error.to_string())),
             }
-            if !std::mem::replace(&mut said, true) {
-                tracing::info!("waiting for the scan's files: {why}");
-            }
-            // A file that was there may be replaced.
-            files.open.clear();
-            std::thread::sleep(TICK);
-        }
+        })
     }
 
     fn open(files: &mut Files) -> Result<Self, SourceError> {
@@ -129,7 +116,7 @@ impl Growth {
             let text = "is needed, and data.positions.fast_key: the datasets of the positions";
             return Err(needed("positions.slow_key", text));
         }
-        let idle = keys.number("idle_secs")?.unwrap_or(60.0);
+        let pace = Pace::new(keys)?;
         let live = LIVE.iter().any(|(group, name)| keys.has(&format!("{group}.{name}")));
         let shape = |d: Option<H5Dataset>| d.map(|d| d.shape().to_vec());
         let slow = shape(fresh(files, "positions", "slow_key_with_expected_shape")?);
@@ -151,9 +138,8 @@ impl Growth {
         Ok(Self {
             axes: (!stream && both).then(Default::default),
             there: 0,
-            grown: Instant::now(),
+            pace,
             looked: None,
-            idle: Duration::try_from_secs_f64(idle).unwrap_or(Duration::MAX),
             expected: expected.filter(|n| *n > 1),
         })
     }
@@ -194,19 +180,24 @@ impl Growth {
             self.axes = Some(axes);
         }
         if there > self.there {
-            (self.there, self.grown) = (there, Instant::now());
+            self.there = there;
+            self.pace.grew();
         }
         Ok(frames)
     }
 
-    /// Returns how many frames are there.
-    pub(super) fn there(&self) -> usize {
-        self.there
-    }
-
-    /// Tells whether nothing has come for so long that nothing will.
-    pub(super) fn is_idle(&self) -> bool {
-        self.grown.elapsed() > self.idle
+    /// Answers [`ptystream_common::source::Source::check`], as [`Pace::check`].
+    ///
+    /// # Errors
+    /// As that.
+    pub(super) fn check(
+        &self,
+        frames: usize,
+        start: usize,
+        num_frames: Option<usize>,
+    ) -> Result<Check, SourceError> {
+        let wanted = num_frames.or(self.expected);
+        self.pace.check(self.there, frames, start, wanted, "the file stopped growing at")
     }
 
     /// Tells whether positions are in the files.

@@ -414,24 +414,7 @@ impl Source for Hdf5Source {
             let frames = growth.look(&mut self.files)?;
             self.frames = Stack::open(vec![frames], PARAMETER, None)?;
         }
-        let there = growth.there();
-        let wanted = num_frames.or(growth.expected());
-        let whole = wanted.is_some_and(|n| there >= n);
-        if !whole && growth.is_idle() {
-            return match wanted {
-                Some(n) => Err(SourceError::Interrupted {
-                    frames: there as u64,
-                    reason: format!(
-                        "the file stopped growing at {there} of {n} frames (data.idle_secs)"
-                    ),
-                }),
-                None => {
-                    let accessible = frames.min(there.saturating_sub(start));
-                    Ok(Check { accessible, end_of_scan: Some(true) })
-                }
-            };
-        }
-        Ok(Check { end_of_scan: Some(whole), ..Check::of(there, frames, start, wanted) })
+        growth.check(frames, start, num_frames)
     }
 
     /// Reads frames as they are stored where a worker can decode them, decoded otherwise.
