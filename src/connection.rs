@@ -2,30 +2,27 @@
 //! and played from the other.
 
 use bytes::Bytes;
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, bounded};
 use ptystream_common::error::{Failure, Kind};
+use ptystream_common::link::instrument::Outgoing;
 use ptystream_common::shutdown::Shutdown;
-use std::io::{ErrorKind, Read, Write};
-use std::net::{TcpListener, TcpStream, ToSocketAddrs};
+use ptystream_producer::positions::connection::{self, Happens};
+use std::io::Read;
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 const TICK: Duration = Duration::from_millis(20);
-const RETRY: Duration = Duration::from_millis(200);
-const PATIENCE: Duration = Duration::from_secs(2);
-/// Most bytes of a piece, and most pieces that wait: 16 MiB together.
-const PIECE: usize = 64 << 10;
+/// A subscriber has connected before it has subscribed.
+const SUBSCRIBING: Duration = Duration::from_millis(300);
+/// Most pieces that wait, of 64 KiB at most: 16 MiB together.
 const WAITING: usize = 256;
 /// No request is longer.
 const REQUEST_BYTES: usize = 1000;
 
 /// Waits until something is there; `None` if it is told to end before.
-pub fn waits<T>(
-    shutdown: &Shutdown,
-    what: String,
-    mut there: impl FnMut() -> Option<T>,
-) -> Option<T> {
+fn waits<T>(shutdown: &Shutdown, what: String, mut there: impl FnMut() -> Option<T>) -> Option<T> {
     shutdown.set_waits_for(what);
     let found = loop {
         if shutdown.is_begun() {
@@ -38,6 +35,25 @@ pub fn waits<T>(
     };
     shutdown.set_waits_for("");
     found
+}
+
+/// Waits until somebody has connected to each socket, and a subscriber has subscribed; false if it is told to
+/// end before.
+pub fn all_connected<'a>(
+    sockets: impl Iterator<Item = &'a Outgoing>,
+    publish: bool,
+    shutdown: &Shutdown,
+) -> bool {
+    for socket in sockets {
+        let what = format!("somebody who connects to {}", socket.address);
+        if waits(shutdown, what, || (socket.peers() > 0).then_some(())).is_none() {
+            return false;
+        }
+    }
+    if publish {
+        std::thread::sleep(SUBSCRIBING);
+    }
+    true
 }
 
 /// A port at which somebody is waited for.
@@ -106,9 +122,15 @@ impl Pieces {
         let (tx, messages) = bounded(WAITING);
         let closed: Arc<AtomicBool> = Arc::default();
         let stop = Arc::clone(&closed);
+        let work = move || {
+            connection::read(&target, request, &stop, |happens| match happens {
+                Happens::Comes(bytes) => tx.send(vec![Bytes::copy_from_slice(bytes)]).is_ok(),
+                Happens::Opens | Happens::Ends => true,
+            });
+        };
         std::thread::Builder::new()
             .name("connection".into())
-            .spawn(move || drain(&target, request, &tx, &stop))
+            .spawn(work)
             .map_err(|e| Failure::new(Kind::Peer, format!("{address}: {e}")))?;
         Ok(Self { messages, closed })
     }
@@ -118,33 +140,4 @@ impl Drop for Pieces {
     fn drop(&mut self) {
         self.closed.store(true, Ordering::Release);
     }
-}
-
-/// Reads until it is closed; connects anew after a connection has ended.
-fn drain(target: &str, request: &[u8], tx: &Sender<Vec<Bytes>>, closed: &AtomicBool) {
-    let mut piece = vec![0; PIECE];
-    while !closed.load(Ordering::Acquire) {
-        let Ok(mut connection) = connect(target, request) else {
-            std::thread::sleep(RETRY);
-            continue;
-        };
-        while !closed.load(Ordering::Acquire) {
-            match connection.read(&mut piece) {
-                Ok(0) => break,
-                Ok(n) if tx.send(vec![Bytes::copy_from_slice(&piece[..n])]).is_err() => return,
-                Ok(_) => {}
-                Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
-                Err(_) => break,
-            }
-        }
-        std::thread::sleep(RETRY);
-    }
-}
-
-fn connect(target: &str, request: &[u8]) -> std::io::Result<TcpStream> {
-    let address = target.to_socket_addrs()?.next().ok_or(ErrorKind::AddrNotAvailable)?;
-    let mut connection = TcpStream::connect_timeout(&address, PATIENCE)?;
-    connection.set_read_timeout(Some(TICK))?;
-    connection.write_all(request)?;
-    Ok(connection)
 }

@@ -2,7 +2,7 @@
 //! and for whoever looks for a fault.
 
 use crate::cli::{RecordArgs, ReplayArgs};
-use crate::connection::{Pieces, Port, waits};
+use crate::connection::{Pieces, Port, all_connected};
 use crate::recording::{Head, Reader, Recorded, Stream, write_head, write_message};
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Select};
@@ -17,8 +17,6 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant, SystemTime};
 
 const TICK: Duration = Duration::from_millis(50);
-/// A subscriber has connected before it has subscribed.
-const SUBSCRIBING: Duration = Duration::from_millis(300);
 
 /// Where messages come from.
 enum Origin {
@@ -48,6 +46,12 @@ impl Origin {
     }
 }
 
+/// What somebody is to connect to.
+enum Bound {
+    Socket(Outgoing),
+    Port(Port),
+}
+
 /// Where messages go.
 enum Target {
     Socket(Outgoing),
@@ -55,6 +59,13 @@ enum Target {
 }
 
 impl Target {
+    fn socket(&self) -> Option<&Outgoing> {
+        match self {
+            Self::Socket(socket) => Some(socket),
+            Self::Connection(_) => None,
+        }
+    }
+
     fn send(&mut self, parts: Vec<Bytes>) -> Result<(), Failure> {
         match self {
             Self::Socket(socket) => socket.send(parts),
@@ -153,10 +164,6 @@ pub fn replay(args: &ReplayArgs, shutdown: &Shutdown) -> Result<String, Failure>
         );
         return Err(Failure::new(Kind::Config, text));
     }
-    enum Bound {
-        Socket(Outgoing),
-        Port(Port),
-    }
     let (mut bound, mut publish) = (Vec::new(), false);
     for (address, stream) in args.bind.iter().zip(&streams) {
         let one = if stream.connection {
@@ -171,28 +178,27 @@ pub fn replay(args: &ReplayArgs, shutdown: &Shutdown) -> Result<String, Failure>
         eprintln!("bound {address}");
         bound.push(one);
     }
-    let mut sockets = Vec::new();
+    let nobody = "nobody has connected, nothing was sent";
+    let mut targets = Vec::new();
     for one in bound {
-        let to = match one {
-            Bound::Port(port) => port.client(shutdown)?.map(Target::Connection),
-            Bound::Socket(socket) => {
-                let what = format!("somebody who connects to {}", socket.address);
-                let there = waits(shutdown, what, || (socket.peers() > 0).then_some(()));
-                there.map(|()| Target::Socket(socket))
-            }
-        };
-        let Some(to) = to else { return Ok("nobody has connected, nothing was sent".into()) };
-        sockets.push(to);
+        targets.push(match one {
+            Bound::Socket(socket) => Target::Socket(socket),
+            Bound::Port(port) => match port.client(shutdown)? {
+                Some(client) => Target::Connection(client),
+                None => return Ok(nobody.into()),
+            },
+        });
     }
-    if publish {
-        std::thread::sleep(SUBSCRIBING);
+    let sockets = targets.iter().filter_map(Target::socket);
+    if !all_connected(sockets, publish, shutdown) {
+        return Ok(nobody.into());
     }
     let began = Instant::now();
     let (mut read, mut sent) = (0u64, 0u64);
     let mut held: Option<Recorded> = None;
     let mut send = |message: Recorded| {
         sent += 1;
-        sockets[message.stream].send(message.parts)
+        targets[message.stream].send(message.parts)
     };
     while let Some(mut message) = reader.read_message().map_err(unreadable)? {
         if shutdown.is_begun() {

@@ -2,7 +2,7 @@
 
 use crate::app;
 use crate::cli::SimulateArgs;
-use crate::connection::{Port, waits};
+use crate::connection::{Port, all_connected};
 use bytes::Bytes;
 use ptystream_common::codec::{self, Encoding};
 use ptystream_common::dtype::Dtype;
@@ -19,8 +19,6 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-/// A subscriber has connected before it has subscribed.
-const SUBSCRIBING: Duration = Duration::from_millis(300);
 /// Encoded frames that are kept where frames repeat.
 const KEPT: usize = 1000;
 
@@ -52,10 +50,8 @@ fn connected(args: &SimulateArgs, shutdown: &Shutdown) -> Result<Option<Position
     if how == Points::Contrast {
         let socket = Outgoing::bind(address, Sending::Publish)?;
         eprintln!("bound {}", socket.address);
-        let what = format!("somebody who subscribes at {}", socket.address);
-        let there = waits(shutdown, what, || (socket.peers() > 0).then_some(()));
-        std::thread::sleep(SUBSCRIBING);
-        return Ok(there.map(|()| Positions::Published(socket, how)));
+        let there = all_connected(std::iter::once(&socket), true, shutdown);
+        return Ok(there.then_some(Positions::Published(socket, how)));
     }
     let port = Port::bind(address)?;
     eprintln!("bound {}", port.address);
@@ -157,8 +153,7 @@ pub fn simulate(
     eprintln!("bound {}", detector.address);
     let nobody = "nobody has connected, nothing was sent";
     let Some(mut positions) = connected(args, shutdown)? else { return Ok(nobody.into()) };
-    let what = format!("somebody who connects to {}", detector.address);
-    if waits(shutdown, what, || (detector.peers() > 0).then_some(())).is_none() {
+    if !all_connected(std::iter::once(&detector), false, shutdown) {
         return Ok(nobody.into());
     }
     let at = |index: u64| {

@@ -44,10 +44,14 @@ impl Listener {
         let stream = Stream::open(settings)?;
         let origin = settings.origin();
         tracing::info!(positions = origin, "positions come as a stream");
-        Ok(Self {
+        Ok(Self::new(stream, settings.rules.clone(), origin))
+    }
+
+    fn new(stream: Stream, rules: Rules, origin: String) -> Self {
+        Self {
             stream,
-            join: Join::new(settings.rules.clone()),
-            rules: settings.rules.clone(),
+            join: Join::new(rules.clone()),
+            rules,
             origin,
             ended: None,
             understood: false,
@@ -56,7 +60,7 @@ impl Listener {
             begun: false,
             late: false,
             lacking: None,
-        })
+        }
     }
 
     /// Does something that takes its time, and listens meanwhile.
@@ -188,19 +192,7 @@ mod tests {
             gate: None,
             most: 100,
         };
-        Listener {
-            stream: Stream::None,
-            join: Join::new(rules.clone()),
-            rules,
-            origin: "here".into(),
-            ended: None,
-            understood: false,
-            unknown: 0,
-            other_series: 0,
-            begun: false,
-            late: false,
-            lacking: None,
-        }
+        Listener::new(Stream::None, rules, "here".into())
     }
 
     fn row(index: u64, value: f64, begun: bool) -> Event {

@@ -20,6 +20,7 @@
 
 pub mod axes;
 pub mod columns;
+pub mod connection;
 pub mod contrast;
 pub mod fields;
 pub mod join;

@@ -1,5 +1,6 @@
 //! Sockets and files on which positions come: what has come since the last call, as [`Event`]s.
 
+use super::connection::{self, Happens};
 use super::contrast::Contrast;
 use super::lines::Lines;
 use super::panda::{self, Panda};
@@ -10,20 +11,17 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use ptystream_common::link::instrument::{Incoming, Pattern};
 use ptystream_common::source::SourceError;
 use std::fs::File;
-use std::io::{Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 /// Messages that are read at one call.
 const BURST: usize = 256;
-const PIECE: usize = 1 << 16;
+/// Bytes of a text that are read at one call.
+const TEXT_BYTES: u64 = 1 << 20;
 /// Pieces of a PandA's stream that wait; beyond them it is read all the same, and what does not fit is lost.
 const WAITING: usize = 4096;
-const RETRY: Duration = Duration::from_millis(200);
-const TICK: Duration = Duration::from_millis(100);
 /// The data port of a PandA.
 const PORT: u16 = 8888;
 
@@ -166,14 +164,14 @@ impl Text {
             )));
         }
         let mut bytes = Vec::new();
-        let limit = (PIECE * 16) as u64;
+        let limit = TEXT_BYTES;
         file.take(limit).read_to_end(&mut bytes).map_err(|e| failed(&self.path, e))?;
         self.at += bytes.len() as u64;
         Ok(self.lines.feed(&bytes))
     }
 }
 
-/// Connects, asks, and reads until it is closed.
+/// Reads what a PandA sends, until it is closed.
 fn drain(
     target: &str,
     mut reader: Panda,
@@ -181,23 +179,12 @@ fn drain(
     closed: &AtomicBool,
     is_there: &AtomicBool,
 ) {
-    let mut lost = 0u64;
-    while !closed.load(Ordering::Acquire) {
-        let Some(mut connection) = connect(target) else {
-            std::thread::sleep(RETRY);
-            continue;
-        };
-        is_there.store(true, Ordering::Release);
-        let mut piece = vec![0; PIECE];
-        let mut begun = false;
-        while !closed.load(Ordering::Acquire) {
-            let read = match connection.read(&mut piece) {
-                Ok(0) => break,
-                Ok(n) => n,
-                Err(e) if is_only_late(&e) => continue,
-                Err(_) => break,
-            };
-            for event in reader.feed(&piece[..read]) {
+    let (mut lost, mut begun) = (0u64, false);
+    connection::read(target, panda::REQUEST, closed, |happens| {
+        is_there.store(happens != Happens::Ends, Ordering::Release);
+        match happens {
+            Happens::Opens => true,
+            Happens::Comes(bytes) => reader.feed(bytes).into_iter().all(|event| {
                 begun = match event {
                     Event::Begin => true,
                     Event::End(_) => false,
@@ -211,51 +198,31 @@ fn drain(
                     lost = 0;
                 }
                 match events.try_send(event) {
-                    Ok(()) => {}
-                    Err(TrySendError::Full(_)) if rows > 0 => lost += rows,
-                    // Beginning and end must not be lost.
-                    Err(TrySendError::Full(event)) => {
-                        if events.send(event).is_err() {
-                            return;
-                        }
+                    Ok(()) => true,
+                    Err(TrySendError::Full(_)) if rows > 0 => {
+                        lost += rows;
+                        true
                     }
-                    Err(TrySendError::Disconnected(_)) => return,
+                    // Beginning and end must not be lost.
+                    Err(TrySendError::Full(event)) => events.send(event).is_ok(),
+                    Err(TrySendError::Disconnected(_)) => false,
                 }
+            }),
+            Happens::Ends => {
+                reader = reader.anew();
+                let text = || "the connection to the PandA is lost".to_owned();
+                !std::mem::take(&mut begun)
+                    || events.send(Event::End(Ending::Interrupted(text()))).is_ok()
             }
         }
-        is_there.store(false, Ordering::Release);
-        if begun {
-            let text = "the connection to the PandA is lost".to_owned();
-            if events.send(Event::End(Ending::Interrupted(text))).is_err() {
-                return;
-            }
-        }
-        reader = reader.anew();
-        std::thread::sleep(RETRY);
-    }
-}
-
-fn connect(target: &str) -> Option<TcpStream> {
-    let address = target.to_socket_addrs().ok()?.next()?;
-    let mut connection = TcpStream::connect_timeout(&address, Duration::from_secs(2)).ok()?;
-    connection.set_read_timeout(Some(TICK)).ok()?;
-    connection.write_all(panda::REQUEST).ok()?;
-    Some(connection)
-}
-
-fn is_only_late(error: &std::io::Error) -> bool {
-    matches!(
-        error.kind(),
-        std::io::ErrorKind::WouldBlock
-            | std::io::ErrorKind::TimedOut
-            | std::io::ErrorKind::Interrupted
-    )
+    });
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use std::io::Write;
 
     #[test]
     fn a_text_may_come_later_and_grows() {
