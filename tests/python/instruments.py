@@ -7,12 +7,19 @@ import struct
 import threading
 import time
 
+import cbor2
 import h5py
 import hdf5plugin
 import numpy as np
 import zmq
 
-from ptyd_reader import EOS, PtydReader, read_all, stack
+
+
+def started(work):
+    """Does something in a thread; returns that."""
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    return thread
 
 
 def messages(path):
@@ -28,6 +35,16 @@ def messages(path):
             at += 8 + length
         found.append(parts)
     return found
+
+
+def cbors(path):
+    """The messages of a .cbors, each a list of parts."""
+    with open(path, "rb") as file:
+        while True:
+            try:
+                yield cbor2.load(file)
+            except EOFError:
+                return
 
 
 def decoded(blob, shape, dtype, tmp_path):
@@ -58,9 +75,7 @@ class Instrument:
                 self.socket.send_multipart(parts)
                 time.sleep(pause)
 
-        thread = threading.Thread(target=work)
-        thread.start()
-        return thread
+        return started(work)
 
     def close(self):
         self.context.destroy(linger=0)
@@ -78,12 +93,6 @@ def block(name, address, n, **more):
     }
     data.update(more)
     return data
-
-
-def read(path):
-    chunks, end = read_all(PtydReader(path), frames=1000, attempts=1)
-    assert end is EOS
-    return stack(chunks)
 
 
 def crop(image, shape=(48, 48)):
@@ -153,9 +162,7 @@ class Publisher(Instrument):
                 self.socket.send(message)
                 time.sleep(pause)
 
-        thread = threading.Thread(target=work)
-        thread.start()
-        return thread
+        return started(work)
 
 
 class Panda:
@@ -176,8 +183,7 @@ class Panda:
                 # The port stays open after a series.
                 time.sleep(20 if self.server.fileno() >= 0 else 0)
 
-        self.thread = threading.Thread(target=work, daemon=True)
-        self.thread.start()
+        started(work)
 
     def close(self):
         self.server.close()

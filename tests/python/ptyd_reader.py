@@ -232,3 +232,10 @@ def stack(chunks):
         np.concatenate([chunk.weights for chunk in chunks]),
         np.concatenate([chunk.positions for chunk in chunks]),
     )
+
+
+def read(path):
+    """Reads a file that is complete, in one go."""
+    chunks, end = read_all(PtydReader(path), frames=1000, attempts=1)
+    assert end is EOS
+    return stack(chunks)

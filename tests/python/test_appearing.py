@@ -8,10 +8,11 @@ import hdf5plugin
 import numpy as np
 import pytest
 
-from instruments import Publisher, dumped, read
+from images import write_cbf, write_edf, write_npy, write_tiff
+from instruments import Publisher, dumped
+from ptyd_reader import read
 
-fabio = pytest.importorskip("fabio")
-tifffile = pytest.importorskip("tifffile")
+WRITE = {"npy": write_npy, "tif": write_tiff, "edf": write_edf, "cbf": write_cbf}
 
 N, ROWS, COLS = 30, 40, 40
 
@@ -27,18 +28,7 @@ def where(n=N):
 def bytes_of(path, ending, image):
     """What a file holds, by writing it elsewhere."""
     other = path.parent.parent / f"whole.{ending}"
-    if ending == "npy":
-        np.save(other, image)
-    elif ending == "tif":
-        tifffile.imwrite(other, image, photometric="minisblack")
-    elif ending == "edf":
-        images = image if image.ndim == 3 else [image]
-        edf = fabio.edfimage.EdfImage(data=images[0])
-        for more in images[1:]:
-            edf.append_frame(data=more)
-        edf.write(str(other))
-    else:
-        fabio.cbfimage.CbfImage(data=image).write(str(other))
+    WRITE[ending](other, image)
     return other.read_bytes()
 
 

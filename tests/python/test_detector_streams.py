@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import zmq
 
-from instruments import block, crop, decoded, Instrument, messages, Panda, pixels, read, v1
+from instruments import Instrument, Panda, block, cbors, crop, decoded, messages, pixels, v1
+from ptyd_reader import read
 
 BSLZ4 = 32008
 
@@ -231,14 +232,7 @@ def test_recordings_of_others_are_sent_again(ptystream, config, tmp_path, record
     assert process.wait(30) == 0, process.stdout.read()
     assert len(read(tmp_path / "out.ptyd").data) == 3
     # Positions of a contrast, published: pyzmq gets what the recording holds.
-    cbor2 = pytest.importorskip("cbor2")
-    wanted = []
-    with open(recordings / "contrast-dump.cbors", "rb") as file:
-        while True:
-            try:
-                wanted.append(cbor2.load(file))
-            except EOFError:
-                break
+    wanted = list(cbors(recordings / "contrast-dump.cbors"))
     process, address = replayed(
         ptystream, tmp_path, recordings / "contrast-dump.cbors", "--publish", "--speed", 0
     )

@@ -8,7 +8,8 @@ import hdf5plugin
 import numpy as np
 import pytest
 
-from instruments import pixels, read
+from instruments import pixels
+from ptyd_reader import read
 
 
 

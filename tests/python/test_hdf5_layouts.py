@@ -4,19 +4,13 @@ import h5py
 import numpy as np
 import pytest
 
-from ptyd_reader import EOS, PtydReader, read_all, stack
+from ptyd_reader import read
 from reference import prepare
 from test_hdf5_inputs import COLS, ROWS, block, mask_of, write
 
 
 def frames_of(count, dtype="<u2", seed=6):
     return np.random.default_rng(seed).poisson(9.0, (count, ROWS, COLS)).astype(dtype)
-
-
-def read(path):
-    chunks, end = read_all(PtydReader(path), frames=1000, attempts=1)
-    assert end is EOS
-    return stack(chunks)
 
 
 def expected(frames, mask=None):

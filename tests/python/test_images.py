@@ -5,11 +5,8 @@ import hdf5plugin
 import numpy as np
 import pytest
 
-from ptyd_reader import EOS, PtydReader, read_all, stack
-from reference import prepare
-
-fabio = pytest.importorskip("fabio")
-tifffile = pytest.importorskip("tifffile")
+from images import fabio, write_cbf, write_edf, write_tiff
+from ptyd_reader import read
 
 FRAMES, ROWS, COLS = 13, 40, 36
 CENTER, SHAPE = (20, 18), (24, 24)
@@ -41,12 +38,6 @@ def block(name, path, **more):
     return data
 
 
-def read(path):
-    chunks, end = read_all(PtydReader(path), frames=1000, attempts=1)
-    assert end is EOS
-    return stack(chunks)
-
-
 def crop(image):
     return image[CENTER[0] - 12 : CENTER[0] + 12, CENTER[1] - 12 : CENTER[1] + 12]
 
@@ -66,18 +57,6 @@ def folder(tmp_path):
     raw = tmp_path / "raw"
     raw.mkdir()
     return raw
-
-
-def write_tiff(path, image, **how):
-    tifffile.imwrite(path, image, photometric="minisblack", **how)
-
-
-def write_edf(path, image):
-    fabio.edfimage.EdfImage(data=image).write(str(path))
-
-
-def write_cbf(path, image):
-    fabio.cbfimage.CbfImage(data=image).write(str(path))
 
 
 @pytest.mark.parametrize("parallel", ["data", None])
@@ -129,10 +108,7 @@ def test_pages_of_a_tiff_are_frames(ptystream, config, folder, split):
 
 def test_images_of_an_edf_are_frames(ptystream, config, folder):
     frames = pixels("<i4")
-    image = fabio.edfimage.EdfImage(data=frames[0])
-    for frame in frames[1:]:
-        image.append_frame(data=frame)
-    image.write(str(folder / "many.edf"))
+    write_edf(folder / "many.edf", frames)
     with fabio.open(str(folder / "many.edf")) as again:
         assert again.nframes == FRAMES
     ptystream("run", config(block("edf", folder / "many.edf")), "--quiet")

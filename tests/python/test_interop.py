@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from conftest import ROOT
-from ptyd_reader import EOS, PtydReader, read_all, read_value, stack
+from ptyd_reader import read, read_value
 from reference import meta_center, prepare
 
 FRAME = (40, 36)
@@ -60,12 +60,6 @@ def block(folder, **more):
             data[name] = str(folder / f"{name}.npy")
     data.update(more)
     return data
-
-
-def read(path):
-    chunks, end = read_all(PtydReader(path), frames=1000, attempts=1)
-    assert end is EOS
-    return stack(chunks)
 
 
 # shape, center, orientation, rebin, dtype

@@ -13,8 +13,8 @@ import urllib.request
 import numpy as np
 import pytest
 
-from instruments import Publisher, block, crop, decoded, dumped, messages, read
-from ptyd_reader import EOS, WAIT, PtydReader, stack
+from instruments import Publisher, block, crop, decoded, dumped, messages
+from ptyd_reader import EOS, WAIT, PtydReader, read, stack
 
 SHAPE = (2167, 2070)
 

@@ -10,7 +10,8 @@ import h5py
 import numpy as np
 import pytest
 
-from instruments import Panda, Publisher, block, crop, dumped, pixels, read, v1
+from instruments import Panda, Publisher, block, cbors, crop, dumped, pixels, v1
+from ptyd_reader import read
 
 
 
@@ -19,17 +20,6 @@ def publisher(tmp_path):
     one = Publisher(tmp_path)
     yield one
     one.close()
-
-
-def cbors(path):
-    cbor2 = pytest.importorskip("cbor2")
-    found = []
-    with open(path, "rb") as file:
-        while True:
-            try:
-                found.append(cbor2.load(file))
-            except EOFError:
-                return found
 
 
 def live(instrument, n, positions, **more):

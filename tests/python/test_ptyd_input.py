@@ -4,7 +4,7 @@ import h5py
 import numpy as np
 import pytest
 
-from ptyd_reader import EOS, PtydReader, read_all, stack
+from ptyd_reader import read
 
 COUNT, SIZE = 9, 16
 
@@ -28,12 +28,6 @@ def write(path, names=("data", "weights", "positions"), meta=None):
                 file[f"chunks/{n}/{name}"] = arrays[name][start : start + 4]
         for name, value in meta.items():
             file[f"meta/{name}"] = value
-
-
-def read(path):
-    chunks, end = read_all(PtydReader(path), frames=1000, attempts=1)
-    assert end is EOS
-    return stack(chunks)
 
 
 def block(path, **more):

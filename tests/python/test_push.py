@@ -5,7 +5,7 @@ import socket
 import numpy as np
 import pytest
 
-from ptyd_reader import EOS, PtydReader, read_all, stack
+from ptyd_reader import read
 from ptystream.push import Push
 
 
@@ -33,12 +33,6 @@ def block(address, **more):
         "save": "append",
     }
     return data | more
-
-
-def read(path):
-    chunks, end = read_all(PtydReader(path), frames=1000, attempts=1)
-    assert end is EOS
-    return stack(chunks)
 
 
 @pytest.mark.parametrize("known", [True, False])

@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
-from ptyd_reader import EOS, PtydReader, read_all, stack
+from ptyd_reader import read
 from reference import prepare
 from test_interop import raw_frames, write_folder
 
@@ -50,12 +50,6 @@ class NumpyScan(ptystream.Scan):
 
 def source(tmp_path, text, name="mysource.py"):
     (tmp_path / name).write_text(textwrap.dedent(text))
-
-
-def read(path):
-    chunks, end = read_all(PtydReader(path), frames=1000, attempts=1)
-    assert end is EOS
-    return stack(chunks)
 
 
 @pytest.mark.parametrize("parallel", ["None", "data"])

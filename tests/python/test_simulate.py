@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import zmq
 
-from instruments import decoded, read
-from ptyd_reader import EOS, WAIT, PtydReader, stack
+from instruments import decoded
+from ptyd_reader import EOS, WAIT, PtydReader, read, stack
 
 
 

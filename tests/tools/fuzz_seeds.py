@@ -1,6 +1,6 @@
 """Makes a corpus for each fuzz target of tests/fuzz out of recorded streams: fuzz_seeds.py RECORDINGS FOLDER.
 
-Needs nothing beyond Python's library and cbor2, as the tests have it.
+Needs what the Python tests have in their environment.
 """
 
 import json
@@ -8,8 +8,10 @@ import pathlib
 import struct
 import sys
 
-import cbor2
 import msgpack
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "python"))
+from instruments import cbors, messages  # noqa: E402
 
 recordings, target = map(pathlib.Path, sys.argv[1:3])
 
@@ -23,28 +25,6 @@ def seed(name, number, data):
 def parts(found):
     """Parts with their lengths before them; what is longer than a target can take is cut."""
     return b"".join(struct.pack("<H", len(part[:60000])) + part[:60000] for part in found)
-
-
-def dump(path):
-    data, at = path.read_bytes(), 0
-    while at < len(data):
-        (count,) = struct.unpack_from("<I", data, at)
-        at += 4
-        message = []
-        for _ in range(count):
-            (length,) = struct.unpack_from("<Q", data, at)
-            message.append(data[at + 8 : at + 8 + length])
-            at += 8 + length
-        yield message
-
-
-def cbors(path):
-    with open(path, "rb") as file:
-        while True:
-            try:
-                yield [bytes(part) for part in cbor2.load(file)]
-            except EOFError:
-                return
 
 
 stamp = {"run_id": 7, "epoch": 1}
@@ -71,17 +51,17 @@ if not recordings.is_dir():
     print(f"fuzz_seeds: {recordings} is absent; only made-up seeds", file=sys.stderr)
     sys.exit()
 for name in ("eiger4m_v1", "bad_bslz4_header_v1"):
-    messages = list(dump(recordings / f"{name}.zmqdump"))
-    short = [[p[:2000] for p in m] for m in messages]
+    sent = list(messages(recordings / f"{name}.zmqdump"))
+    short = [[p[:2000] for p in m] for m in sent]
     seed("simplon", len(name), parts([p for m in short for p in m]))
     for n, message in enumerate(short):
         seed("simplon", 100 + n + len(name), parts(message))
-    for n, message in enumerate(messages):
+    for n, message in enumerate(sent):
         if len(message) > 2 and b"dimage" in message[0]:
             # A frame's first blocks, as if that were all.
             blob = message[2][12:5000]
             seed("bslz4", 10 + n, b"\x01\x00\x40" + struct.pack(">QI", 16384, 8192) + blob)
-for n, (message,) in enumerate(dump(recordings / "eiger16m_stream2.zmqdump")):
+for n, (message,) in enumerate(messages(recordings / "eiger16m_stream2.zmqdump")):
     seed("stream2", n, parts([message[:4000]]))
 for n, (message,) in enumerate(cbors(recordings / "contrast-dump.cbors")):
     seed("pickle", n, message)
