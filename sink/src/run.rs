@@ -11,7 +11,7 @@ use crate::credit::CreditBook;
 use crate::pause::{Halted, Patience};
 use crate::report::{Tally, WorkerTally};
 use crate::scan::Scan;
-use crate::threads::{Disk, DiskEvent};
+use crate::threads::{Disk, DiskEvent, Pace};
 use crate::writer::{Finish, Linger, Open, Publisher, Writer};
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, never, select};
@@ -28,9 +28,8 @@ use std::time::{Duration, Instant};
 
 const TICK: Duration = Duration::from_millis(10);
 const GOODBYE: Duration = Duration::from_secs(2);
-/// Chunks within the horizon where memory allows more than the two that it must hold: frames are
-/// not durable before the next master, so what is prepared in `publish_interval` has to fit. Each
-/// chunk that has begun is an open file.
+/// Chunks within the horizon where memory allows more than the two that it must hold: workers go on while
+/// a master is made. Each chunk that has begun is an open file.
 const HORIZON_CHUNKS: u64 = 64;
 
 /// How a sink is run.
@@ -244,7 +243,8 @@ impl Sink {
         let horizon = ahead.clamp(2 * per_chunk, HORIZON_CHUNKS.max(2) * per_chunk);
         tracing::info!(horizon, "frames ahead of what is durable");
         let interval = Duration::from_secs_f64(announce.pipeline.publish_interval_secs);
-        let disk = Disk::start(file, interval)
+        // With half of the horizon left to work on, nobody waits for a master.
+        let disk = Disk::start(file, Pace { interval, frames: horizon / 2 })
             .map_err(|e| Failure::new(Kind::Output, format!("cannot start a thread: {e}")))?;
         let assembler = Assembler::new(
             announce.frames_per_chunk,

@@ -118,7 +118,7 @@ impl Scan {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::threads::DiskEvent;
+    use crate::threads::{DiskEvent, Pace};
     use ptystream_common::dtype::Dtype;
     use ptystream_common::index::IndexSet;
     use ptystream_common::message::{Prepared, PreparedForm};
@@ -160,7 +160,7 @@ mod tests {
             stamp: Stamp::default(),
             horizon: 8,
             assembler: Assembler::new(4, Some(10), false, &IndexSet::new(), 0),
-            disk: Disk::start(None, Duration::ZERO).unwrap(),
+            disk: Disk::start(None, Pace { interval: Duration::ZERO, frames: 4 }).unwrap(),
             hold: None,
             patience: Patience::new(Duration::ZERO),
             failed: None,

@@ -70,6 +70,16 @@ impl DiskTimes {
     }
 }
 
+/// When masters are replaced.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Least time between two, unless too many frames wait.
+    pub interval: Duration,
+    /// So many frames do not wait any longer: the producer hands out no more than a horizon's beyond those
+    /// that are durable.
+    pub frames: u64,
+}
+
 /// The way to the disk.
 pub struct Disk {
     jobs: Sender<Job>,
@@ -82,11 +92,9 @@ pub struct Disk {
 impl Disk {
     /// Starts the threads over an open file; without one, everything is durable at once.
     ///
-    /// `interval`: least time between two replacements of the master.
-    ///
     /// # Errors
     /// If the operating system gives no thread.
-    pub fn start(file: Option<(Writer, Publisher)>, interval: Duration) -> std::io::Result<Self> {
+    pub fn start(file: Option<(Writer, Publisher)>, pace: Pace) -> std::io::Result<Self> {
         let (jobs, inbox) = unbounded();
         let (events, out) = unbounded();
         let named = |name: &str| std::thread::Builder::new().name(name.into());
@@ -99,7 +107,7 @@ impl Disk {
                 let (closed, parts) = unbounded();
                 let told = events.clone();
                 let publisher =
-                    named("publish").spawn(move || publish(publisher, interval, &parts, &told))?;
+                    named("publish").spawn(move || publish(publisher, pace, &parts, &told))?;
                 let writer =
                     named("write").spawn(move || write(writer, &inbox, &closed, &events))?;
                 Ok(Self { jobs, events: out, writer: Some(writer), publisher: Some(publisher) })
@@ -225,7 +233,7 @@ fn write(
 /// Publishes parts in order; several at once where they come faster than masters are replaced.
 fn publish(
     mut publisher: Publisher,
-    interval: Duration,
+    pace: Pace,
     inbox: &Receiver<Part>,
     events: &Sender<DiskEvent>,
 ) -> Duration {
@@ -233,13 +241,14 @@ fn publish(
     let mut last: Option<Instant> = None;
     let mut ranges = Vec::new();
     let mut parts = Vec::new();
+    let mut waiting = 0;
     let mut end = None;
     while end.is_none() {
         // With parts at hand it waits no longer than until the next master may be shown.
         let next = match (parts.is_empty(), last) {
             (true, _) => inbox.recv().map_err(|_| ()),
             (false, Some(last)) => {
-                inbox.recv_timeout(interval.saturating_sub(last.elapsed())).map_err(|_| ())
+                inbox.recv_timeout(pace.interval.saturating_sub(last.elapsed())).map_err(|_| ())
             }
             (false, None) => Err(()),
         };
@@ -247,7 +256,8 @@ fn publish(
             Ok(Part::Closed(part, range)) => {
                 parts.push(*part);
                 ranges.push(range);
-                if last.is_some_and(|l| l.elapsed() < interval) {
+                waiting += u64::from(range.count);
+                if waiting < pace.frames && last.is_some_and(|l| l.elapsed() < pace.interval) {
                     continue;
                 }
             }
@@ -259,6 +269,7 @@ fn publish(
             continue;
         }
         let begun = Instant::now();
+        waiting = 0;
         let published = publisher.publish(std::mem::take(&mut parts)).map(|durable| {
             ranges.retain(|range: &IndexRange| {
                 let there = durable.contains_all(range.first.0, range.end());
