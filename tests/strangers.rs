@@ -41,7 +41,7 @@ while True:
 #[test]
 fn a_role_of_another_version_is_refused_in_words_by_both_sides() {
     let desk = Desk::new();
-    let words = ["wire version 99, this program 5", "use the same ptystream everywhere"];
+    let words = ["wire version 99, this program 6", "use the same ptystream everywhere"];
     // The other side binds: worker and sink say so, and end.
     for role in ["worker --sink", "sink --bind"] {
         let address = desk.ipc("other");
@@ -67,7 +67,7 @@ print(socket.recv())
 ";
     let answer = python(script, &[&p]).expect("Python was there before");
     assert!(answer.starts_with("b'PTYS\\x05\\x00"), "{answer}");
-    assert!(answer.contains("speaks wire version 5 and was sent version 99"), "{answer}");
+    assert!(answer.contains("speaks wire version 6 and was sent version 99"), "{answer}");
     producer.end().must(4, &[words[0], words[1], "no sink at ipc://"]);
 }
 

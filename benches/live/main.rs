@@ -117,7 +117,7 @@ fn floor(folder: &Path, pixels: &[Bytes], secs: f64) -> f64 {
             let form = FrameForm { dtype: Dtype::U16, shape: [N, N] };
             let payload = pixels[(index % DIFFERENT) as usize].clone();
             let encoding = Encoding::Filters(vec![Filter::Bslz4(2)]);
-            let frame = Loaded::plain(Index(index), RawFrame { form, encoding, payload });
+            let frame = Loaded::plain(Index(index), RawFrame::new(form, encoding, payload));
             let batch = preparer.prepare(IndexRange::new(index, 1), &[frame]).unwrap();
             // Memory takes no more than so much.
             file.write_all_at(&batch.data, index % 4000 * batch.data.len() as u64).unwrap();

@@ -114,11 +114,11 @@ fn prepare(preparer: &mut Preparer, range: IndexRange, pixels: BytesMut) -> (Byt
         .map(|k| {
             Loaded::plain(
                 Index(range.first.0 + k as u64),
-                RawFrame {
+                RawFrame::new(
                     form,
-                    encoding: Encoding::Raw,
-                    payload: pixels.slice(k * FRAME_BYTES..(k + 1) * FRAME_BYTES),
-                },
+                    Encoding::Raw,
+                    pixels.slice(k * FRAME_BYTES..(k + 1) * FRAME_BYTES),
+                ),
             )
         })
         .collect();

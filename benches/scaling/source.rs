@@ -70,11 +70,11 @@ impl Source for Memory {
         let loaded = |&index: &Index| {
             Loaded::plain(
                 index,
-                RawFrame {
-                    form: self.form,
-                    encoding: Encoding::Raw,
-                    payload: self.frames[index.0 as usize % DIFFERENT].clone(),
-                },
+                RawFrame::new(
+                    self.form,
+                    Encoding::Raw,
+                    self.frames[index.0 as usize % DIFFERENT].clone(),
+                ),
             )
         };
         Ok(indices.iter().map(loaded).collect())

@@ -11,6 +11,7 @@
 
 use crate::codec::Filter;
 use crate::dtype::Dtype;
+use crate::frame::Region;
 use crate::geometry::{Geometry, GeometryError};
 use crate::message::{PreparePlan, PreparedForm, WeightsFrom};
 use crate::params::{Compat, OutputDtype};
@@ -147,6 +148,13 @@ pub fn window(geometry: &Geometry, extent: [usize; 2], axis: usize, own_center: 
     }
 }
 
+/// Finds the pixels of a frame that are needed; `None` while the centre is not known.
+pub fn region(plan: &PreparePlan) -> Option<Region> {
+    let geometry = plan.geometry.as_ref()?;
+    let [rows, cols] = [0, 1].map(|axis| window(geometry, plan.frame.shape, axis, false));
+    Some(Region { first: [rows.src, cols.src], shape: [rows.len, cols.len] })
+}
+
 fn ptypy_data_dtype(plan: &PreparePlan, geometry: &Geometry, padded: bool) -> Dtype {
     let raw = match plan.corrected && plan.compat != Compat::Ptypy {
         true => Dtype::F64,
@@ -234,6 +242,11 @@ mod tests {
             Window { src: 28, dst: 0, len: 8, padded: true }
         );
         assert_eq!(window(&g, [30, 30], 0, true).src, 7);
+        let mut p = plan(Dtype::U16, 16, 1, WeightsFrom::Ones);
+        p.geometry = Some(g);
+        assert_eq!(region(&p), Some(Region { first: [0, 28], shape: [11, 8] }));
+        p.geometry = None;
+        assert_eq!(region(&p), None);
     }
 
     #[test]

@@ -94,15 +94,84 @@ impl FrameForm {
     }
 }
 
+/// A rectangle of a raw frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Region {
+    /// Its first row and column.
+    pub first: [usize; 2],
+    /// `[rows, cols]`.
+    pub shape: [usize; 2],
+}
+
+impl Region {
+    /// Takes whole frames of `shape`.
+    pub fn whole(shape: [usize; 2]) -> Self {
+        Self { first: [0; 2], shape }
+    }
+
+    /// Returns its rows in all their length, of a frame with so many columns.
+    pub fn full_rows(self, cols: usize) -> Self {
+        Self { first: [self.first[0], 0], shape: [self.shape[0], cols] }
+    }
+
+    /// Returns how many pixels it has; `None`: more than can be counted.
+    pub fn pixels(&self) -> Option<usize> {
+        self.shape[0].checked_mul(self.shape[1])
+    }
+
+    /// Tells whether all of `other` lies in it.
+    pub fn contains(&self, other: Self) -> bool {
+        [0, 1].iter().all(|&axis| {
+            let end = |r: &Self| r.first[axis].checked_add(r.shape[axis]);
+            self.first[axis] <= other.first[axis]
+                && end(&other).zip(end(self)).is_some_and(|(inner, outer)| inner <= outer)
+        })
+    }
+}
+
 /// One raw frame as a source delivers it: possibly still encoded, decoded by the worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RawFrame {
-    /// Type and extent once decoded.
+    /// Type and extent of the whole frame once decoded.
     pub form: FrameForm,
     /// How `payload` is encoded.
     pub encoding: Encoding,
     /// The pixels, C order, little-endian once decoded.
     pub payload: Bytes,
+    /// Which pixels those are.
+    pub region: Region,
+}
+
+impl RawFrame {
+    /// Takes a whole frame.
+    pub fn new(form: FrameForm, encoding: Encoding, payload: Bytes) -> Self {
+        Self { form, encoding, payload, region: Region::whole(form.shape) }
+    }
+
+    /// Takes pixels of a region, not encoded.
+    pub fn part(form: FrameForm, region: Region, payload: Bytes) -> Self {
+        Self { form, encoding: Encoding::Raw, payload, region }
+    }
+
+    /// Returns the bytes of its region once decoded.
+    pub fn bytes(&self) -> usize {
+        self.region.pixels().unwrap_or(usize::MAX).saturating_mul(self.form.dtype.size())
+    }
+
+    /// Returns the rows of a region, where it can be cut out of the payload: not of what is encoded, nor
+    /// of a payload that is damaged or has less.
+    pub fn rows_of(&self, region: Region) -> Option<impl Iterator<Item = &[u8]>> {
+        let whole = self.encoding == Encoding::Raw && self.payload.len() == self.bytes();
+        if !whole || !self.region.contains(region) {
+            return None;
+        }
+        let size = self.form.dtype.size();
+        let left = (region.first[1] - self.region.first[1]) * size;
+        let rows = self.payload.chunks_exact((self.region.shape[1] * size).max(1));
+        let rows = rows.skip(region.first[0] - self.region.first[0]).take(region.shape[0]);
+        let length = region.shape[1] * size;
+        Some(rows.map(move |row| &row[left..left + length]))
+    }
 }
 
 /// What [`crate::source::Source::load`] returns of one scan point.
@@ -127,5 +196,58 @@ impl Loaded {
     /// Makes a frame with nothing beside its pixels.
     pub fn plain(index: Index, frame: RawFrame) -> Self {
         Self { index, frame, position: None, weights: None, scale: None, scalars: Vec::new() }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn region(of: [usize; 2]) -> impl Strategy<Value = Region> {
+        let axis = |n: usize| (0..=n).prop_flat_map(move |first| (Just(first), 0..=n - first));
+        (axis(of[0]), axis(of[1])).prop_map(|((top, rows), (left, cols))| Region {
+            first: [top, left],
+            shape: [rows, cols],
+        })
+    }
+
+    fn pixels(form: FrameForm, region: &Region) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for row in (region.first[0]..).take(region.shape[0]) {
+            for col in (region.first[1]..).take(region.shape[1]) {
+                bytes.extend(((row * form.shape[1] + col) as u16).to_le_bytes());
+            }
+        }
+        bytes
+    }
+
+    proptest! {
+        #[test]
+        fn a_region_is_cut_out_of_whatever_contains_it(
+            outer in region([9, 7]), inner in region([9, 7]),
+        ) {
+            let form = FrameForm { dtype: Dtype::U16, shape: [9, 7] };
+            let frame = RawFrame::part(form, outer, pixels(form, &outer).into());
+            let cut = frame.rows_of(inner).map(|rows| rows.flatten().copied().collect::<Vec<_>>());
+            prop_assert_eq!(cut.is_some(), outer.contains(inner));
+            if let Some(cut) = cut {
+                prop_assert_eq!(cut, pixels(form, &inner));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_encoded_or_damaged_is_not_cut() {
+        let form = FrameForm { dtype: Dtype::U16, shape: [2, 3] };
+        let all = Region::whole(form.shape);
+        let short = RawFrame::new(form, Encoding::Raw, vec![0; 11].into());
+        let encoded = RawFrame::new(form, Encoding::Filters(vec![]), vec![0; 12].into());
+        assert!(short.rows_of(all).is_none() && encoded.rows_of(all).is_none());
+        let endless = Region { first: [usize::MAX, 0], shape: [2, 3] };
+        assert!(!all.contains(endless) && !endless.contains(all));
+        assert_eq!(all.full_rows(9), Region { first: [0, 0], shape: [2, 9] });
+        assert_eq!(Region { first: [0; 2], shape: [usize::MAX; 2] }.pixels(), None);
     }
 }

@@ -23,7 +23,7 @@
 use crate::codec::{Encoding, Filter};
 use crate::dtype::Dtype;
 use crate::error::Failure;
-use crate::frame::FrameForm;
+use crate::frame::{FrameForm, Region};
 use crate::geometry::Geometry;
 use crate::index::{Index, IndexRange, IndexSet};
 use crate::params::{Arithmetic, Compat, OutputDtype, PipelineParams, Save};
@@ -359,6 +359,9 @@ pub struct Ticket {
 pub struct PixelsHead {
     /// Encoding and bytes of each frame; a gap has none.
     pub frames: Vec<(Encoding, u32)>,
+    /// Which pixels of a frame have come, where it is not encoded; `None`: all.
+    #[serde(default)]
+    pub region: Option<Region>,
     /// Positions that came with the frames; they win.
     pub positions: Option<Vec<[f64; 2]>>,
     /// Type and extent of each frame's weights, if they came with the frames.

@@ -5,7 +5,7 @@
 
 use crate::dtype::Dtype;
 use crate::error::Failure;
-use crate::frame::{Array, FrameForm, Loaded};
+use crate::frame::{Array, FrameForm, Loaded, Region};
 use crate::index::Index;
 use crate::params::ParamDecl;
 use crate::value::Value;
@@ -237,6 +237,12 @@ pub trait Source: Send {
         let left = num_frames.map_or(frames, |n| n.saturating_sub(start));
         Ok(Check { accessible: frames.min(left), end_of_scan: None })
     }
+
+    /// Hears that no other pixels of frames are needed from now on than those of `region`, in which case
+    /// [`Self::load`] may return those, or more of each frame, and [`Self::correct`] is given the same.
+    ///
+    /// For sources that then read less; the default goes on with whole frames.
+    fn narrow(&mut self, _region: Region) {}
 
     /// Reads the frames of `indices`, in that order.
     fn load(&mut self, indices: &[Index]) -> Result<Vec<Loaded>, SourceError>;

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 
 /// Version of the wire format.
-pub const VERSION: u16 = 5;
+pub const VERSION: u16 = 6;
 
 /// First bytes of every message.
 pub const MAGIC: [u8; 4] = *b"PTYS";

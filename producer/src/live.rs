@@ -10,7 +10,7 @@ use crate::retain::book::Loss;
 use crate::retain::{Kept, Retention};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use ptystream_common::error::{Failure, Kind};
-use ptystream_common::frame::Loaded;
+use ptystream_common::frame::{Loaded, Region};
 use ptystream_common::index::Index;
 use ptystream_common::link::{HubSend, PeerId};
 use ptystream_common::message::{Stamp, Ticket};
@@ -44,6 +44,8 @@ pub(crate) struct Live {
     told: Option<(u64, bool)>,
     /// Whether pixels carry checksums.
     checksums: bool,
+    /// What is needed of frames, once it is known; they are kept whole.
+    region: Option<Region>,
     /// Positions of frames that are lost.
     positions: BTreeMap<u64, [f64; 2]>,
     latency: Watch,
@@ -74,6 +76,7 @@ impl Live {
             end: None,
             told: None,
             checksums,
+            region: None,
             positions: BTreeMap::new(),
             latency,
         }
@@ -93,6 +96,7 @@ impl Live {
             for job in first.into_iter().chain(jobs.try_iter().take(JOBS)) {
                 match job {
                     Job::Check { .. } => self.told = None,
+                    Job::Narrow(region) => self.region = Some(region),
                     Job::Durable(watermark) => {
                         self.retention.durable(watermark);
                         self.positions = self.positions.split_off(&watermark);
@@ -273,7 +277,7 @@ impl Live {
             }
         }
         match (lost.is_empty(), failed.is_empty()) {
-            (true, true) => Ok(pack(ticket, loaded)),
+            (true, true) => Ok(pack(ticket, loaded, self.region)),
             (false, _) => Err(Done::Lost { frames: lost, worker }),
             (true, false) => Err(Done::Failed { frames: failed, range: ticket.range, worker }),
         }

@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use ptystream_common::checksum;
 use ptystream_common::codec::Encoding;
 use ptystream_common::error::{Failure, Kind};
-use ptystream_common::frame::Loaded;
+use ptystream_common::frame::{Loaded, RawFrame, Region};
 use ptystream_common::index::{Index, IndexRange};
 use ptystream_common::link::{HubSend, PeerId};
 use ptystream_common::message::{Body, Message, PixelsHead, Stamp, Ticket};
@@ -36,6 +36,8 @@ pub(crate) enum Job {
         stamp: Stamp,
         ticket: Ticket,
     },
+    /// No pixels outside of it are needed from now on.
+    Narrow(Region),
     /// Every index below is durable.
     Durable(u64),
     /// The scan is done: nothing has to be kept.
@@ -117,6 +119,7 @@ impl Reader {
                 live.run(&inbox, &out, tx.as_ref());
                 return;
             }
+            let mut region = None;
             for job in inbox {
                 let answer = match job {
                     Job::Check { start, num_frames } => {
@@ -129,9 +132,14 @@ impl Reader {
                             Err(error) => Done::Broken(Failure::from(&error)),
                         }
                     }
+                    Job::Narrow(needed) => {
+                        source.narrow(needed);
+                        region = Some(needed);
+                        continue;
+                    }
                     Job::Durable(_) | Job::Finish => continue,
                     Job::Read { worker, stamp, ticket } => {
-                        match read(source.as_mut(), &common, &ticket) {
+                        match read(source.as_mut(), &common, &ticket, region) {
                             Ok(packed) => {
                                 let message = seal(stamp, ticket, packed, checksums);
                                 if tx.send(worker, message) {
@@ -167,6 +175,13 @@ impl Reader {
         self.jobs.send(Job::Read { worker, stamp, ticket }).is_ok()
     }
 
+    /// No pixels outside of `region` are needed from now on: tickets that are read later have those only.
+    pub fn narrow(&self, region: Region) {
+        if self.jobs.send(Job::Narrow(region)).is_err() {
+            tracing::debug!("the reading thread has ended");
+        }
+    }
+
     /// Every index below `watermark` is durable and need not be kept.
     pub fn durable(&self, watermark: u64) {
         if self.is_live && self.jobs.send(Job::Durable(watermark)).is_err() {
@@ -188,9 +203,14 @@ impl Reader {
 }
 
 /// Reads a ticket's frames: how they lie in the parts, and the parts.
-fn read(source: &mut dyn Source, common: &Common, ticket: &Ticket) -> Result<Packed, Unloaded> {
+fn read(
+    source: &mut dyn Source,
+    common: &Common,
+    ticket: &Ticket,
+    region: Option<Region>,
+) -> Result<Packed, Unloaded> {
     let wanted: Vec<Index> = ticket.range.iter().filter(|i| !ticket.gaps.contains(i)).collect();
-    Ok(pack(ticket, load_each(source, common, &wanted)?))
+    Ok(pack(ticket, load_each(source, common, &wanted)?, region))
 }
 
 /// Makes the message of a ticket and its parts.
@@ -201,12 +221,15 @@ pub(crate) fn seal(stamp: Stamp, mut ticket: Ticket, packed: Packed, checksums: 
     Message::with_parts(stamp, Body::Ticket(ticket), parts)
 }
 
-/// Lays a ticket's frames into parts: how they lie there, and the parts.
-pub(crate) fn pack(ticket: &Ticket, loaded: Vec<Loaded>) -> Packed {
+/// Lays a ticket's frames into parts, of frames that are not encoded what `region` needs: how they lie
+/// there, and the parts.
+pub(crate) fn pack(ticket: &Ticket, loaded: Vec<Loaded>, region: Option<Region>) -> Packed {
     let Ticket { range, gaps, .. } = ticket;
     let wanted = range.iter().filter(|i| !gaps.contains(i)).count();
     let mut frames = Vec::with_capacity(range.count as usize);
-    let mut pixels = Vec::new();
+    let raw: Vec<&RawFrame> = loaded.iter().map(|l| &l.frame).collect();
+    let (pixels, lengths, region) = joined(&raw, region);
+    let mut lengths = lengths.into_iter();
     let mut weights = BytesMut::new();
     let mut form = None;
     let mut positions = Vec::new();
@@ -215,8 +238,7 @@ pub(crate) fn pack(ticket: &Ticket, loaded: Vec<Loaded>) -> Packed {
     for index in range.iter() {
         match next.next_if(|l| l.index == index) {
             Some(l) => {
-                frames.push((l.frame.encoding.clone(), l.frame.payload.len() as u32));
-                pixels.push(l.frame.payload);
+                frames.push((l.frame.encoding, lengths.next().unwrap_or(0)));
                 if let Some(w) = l.weights {
                     form = Some((w.dtype, [w.shape[0], w.shape[1]]));
                     weights.extend_from_slice(&w.data);
@@ -232,10 +254,7 @@ pub(crate) fn pack(ticket: &Ticket, loaded: Vec<Loaded>) -> Packed {
             }
         }
     }
-    let mut parts = vec![match pixels.len() {
-        1 => pixels.swap_remove(0),
-        _ => pixels.concat().into(),
-    }];
+    let mut parts = vec![pixels];
     if form.is_some() {
         parts.push(weights.freeze());
     }
@@ -255,5 +274,92 @@ pub(crate) fn pack(ticket: &Ticket, loaded: Vec<Loaded>) -> Packed {
         scale.iter().map(|factor| factor.unwrap_or(1.0)).collect()
     });
     let scalars = scalars.iter().any(|of| !of.is_empty()).then_some(scalars);
-    (PixelsHead { frames, positions, weights: form, scale, scalars, checksums: None }, parts)
+    let weights = form;
+    let head = PixelsHead { frames, region, positions, weights, scale, scalars, checksums: None };
+    (head, parts)
+}
+
+/// Puts pixels of frames one after the other, of those that are not encoded what `needed` says: the
+/// pixels, the bytes of each frame, and which region came of frames that are not encoded, where that is
+/// not all of them.
+fn joined(frames: &[&RawFrame], needed: Option<Region>) -> (Bytes, Vec<u32>, Option<Region>) {
+    let raw = || frames.iter().filter(|frame| frame.encoding == Encoding::Raw);
+    // One that is damaged travels as it is: the worker tells what is wrong with it.
+    let cut = needed.filter(|needed| raw().all(|frame| frame.rows_of(*needed).is_some()));
+    let partial = |region: &Region| raw().any(|f| *region != Region::whole(f.form.shape));
+    let region = cut.or_else(|| raw().next().map(|f| f.region)).filter(partial);
+    let part_of = |frame: &RawFrame| match (&frame.encoding, cut) {
+        (Encoding::Raw, Some(cut)) if cut != frame.region => Some(cut),
+        _ => None,
+    };
+    if let [frame] = *frames
+        && part_of(frame).is_none()
+    {
+        return (frame.payload.clone(), vec![frame.payload.len() as u32], region);
+    }
+    let bytes = |frame: &RawFrame| match part_of(frame) {
+        Some(cut) => cut.pixels().unwrap_or(0) * frame.form.dtype.size(),
+        None => frame.payload.len(),
+    };
+    let mut all = Vec::with_capacity(frames.iter().map(|f| bytes(f)).sum());
+    for frame in frames {
+        match part_of(frame).and_then(|cut| frame.rows_of(cut)) {
+            Some(rows) => rows.for_each(|row| all.extend_from_slice(row)),
+            None => all.extend_from_slice(&frame.payload),
+        }
+    }
+    (all.into(), frames.iter().map(|frame| bytes(frame) as u32).collect(), region)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ptystream_common::codec::Filter;
+    use ptystream_common::dtype::Dtype;
+    use ptystream_common::frame::FrameForm;
+
+    const FORM: FrameForm = FrameForm { dtype: Dtype::U8, shape: [3, 4] };
+    const NEEDED: Region = Region { first: [1, 1], shape: [2, 2] };
+
+    fn whole(first: u8) -> RawFrame {
+        RawFrame::new(FORM, Encoding::Raw, (first..first + 12).collect::<Vec<u8>>().into())
+    }
+
+    fn encoded() -> RawFrame {
+        RawFrame::new(FORM, Encoding::Filters(vec![Filter::Lz4]), Bytes::from_static(b"packed"))
+    }
+
+    #[test]
+    fn only_needed_pixels_travel() {
+        let rows = Region { first: [1, 0], shape: [2, 4] };
+        let narrowed = RawFrame::part(FORM, rows, whole(20).payload.slice(4..));
+        let cut = vec![5, 6, 9, 10, 25, 26, 29, 30];
+        let got = joined(&[&whole(0), &narrowed], Some(NEEDED));
+        assert_eq!(got, (cut.into(), vec![4, 4], Some(NEEDED)));
+        let alone = joined(&[&whole(0)], Some(NEEDED));
+        assert_eq!(alone, (vec![5, 6, 9, 10].into(), vec![4], Some(NEEDED)));
+    }
+
+    #[test]
+    fn what_is_encoded_travels_whole() {
+        let (pixels, lengths, region) = joined(&[&encoded(), &whole(0)], Some(NEEDED));
+        assert_eq!(
+            (&pixels[..], lengths, region),
+            (&b"packed\x05\x06\x09\x0a"[..], vec![6, 4], Some(NEEDED))
+        );
+        assert_eq!(joined(&[&encoded()], Some(NEEDED)).2, None);
+    }
+
+    #[test]
+    fn frames_stay_as_they_are_where_all_is_needed_or_one_is_damaged() {
+        let one = whole(0);
+        let (pixels, lengths, region) = joined(&[&one], None);
+        assert_eq!((pixels.as_ptr(), lengths, region), (one.payload.as_ptr(), vec![12], None));
+        let all = Region::whole(FORM.shape);
+        assert_eq!(joined(&[&one], Some(all)), (one.payload.clone(), vec![12], None));
+        let short = RawFrame::new(FORM, Encoding::Raw, one.payload.slice(1..));
+        let (pixels, lengths, region) = joined(&[&one, &short], Some(NEEDED));
+        assert_eq!((pixels.len(), lengths, region), (23, vec![12, 11], None));
+        assert_eq!(joined(&[], Some(NEEDED)), (Bytes::new(), vec![], None));
+    }
 }

@@ -19,6 +19,7 @@ use crate::scan::Scan;
 use crate::waits::Waits;
 use crossbeam_channel::select;
 use ptystream_common::error::{Failure, Kind};
+use ptystream_common::form::region;
 use ptystream_common::index::{Index, IndexRange, IndexSet};
 use ptystream_common::link::{Hub, HubEvent, PeerId};
 use ptystream_common::loops;
@@ -313,6 +314,9 @@ impl Producer<'_> {
         let announce = self.scan.announce().map_err(|e| Failure::from(&e))?;
         self.warnings.clone_from(&announce.warnings);
         self.origins.clone_from(&announce.origins);
+        if let Some(region) = region(&self.scan.plan) {
+            self.reader.narrow(region);
+        }
         self.phase = Phase::Opening;
         self.send(sink, Body::Announce(Box::new(announce)));
         Ok(())

@@ -5,7 +5,7 @@ use npyz::WriterBuilder;
 use ptystream_common::codec::Encoding;
 use ptystream_common::dtype::Dtype;
 use ptystream_common::error::{Failure, Kind};
-use ptystream_common::frame::Array;
+use ptystream_common::frame::{Array, Region};
 use ptystream_common::index::Index;
 use ptystream_common::source::{Source, SourceError, SourceSpec};
 use ptystream_common::value::Value;
@@ -239,4 +239,33 @@ fn the_folder_is_asked_for_by_its_parameter() {
     let failure = Failure::from(&builtin().open(&spec).err().unwrap());
     assert_eq!(failure.kind, Kind::Config);
     assert!(failure.text.starts_with("data.path: is needed"), "{}", failure.text);
+}
+
+#[test]
+fn no_more_rows_are_read_than_are_needed() {
+    let dir = folder();
+    let mut source = open(dir.path(), &[]).unwrap();
+    let needed = Region { first: [1, 2], shape: [2, 1] };
+    source.frame_form().unwrap();
+    source.narrow(needed);
+    for k in 0..5 {
+        let frame = source.load(&[Index(k)]).unwrap().remove(0).frame;
+        assert_eq!(frame.region, needed.full_rows(4));
+        assert_eq!(frame.payload, Array::from_items(&[8], &pixels(k as u16)[4..]).data);
+    }
+    // One that differs is not taken for rows of another.
+    save(&dir.path().join("ccd/diffraction_0007.npy"), &[2, 4], vec![0u16; 8]);
+    for _ in 0..2 {
+        let text = Failure::from(&source.load(&[Index(2)]).unwrap_err()).text;
+        assert!(
+            text.contains("uint16 [2, 4], but the scan's first frame is uint16 [3, 4]"),
+            "{text}"
+        );
+    }
+    let file = dir.path().join("ccd/diffraction_0006.npy");
+    let whole = std::fs::read(&file).unwrap();
+    std::fs::write(&file, &whole[..whole.len() - 1]).unwrap();
+    let text = Failure::from(&source.load(&[Index(3)]).unwrap_err()).text;
+    assert!(text.contains("diffraction_0006.npy' is truncated"), "{text}");
+    assert_eq!(source.load(&[Index(4)]).unwrap().len(), 1);
 }

@@ -119,11 +119,8 @@ impl Source for Golden {
                 .frames
                 .get(k)
                 .ok_or_else(|| SourceError::frame(index, "the golden case has no such frame"))?;
-            let frame = RawFrame {
-                form: FrameForm { dtype: a.dtype, shape: [a.shape[0], a.shape[1]] },
-                encoding: Encoding::Raw,
-                payload: a.data.clone(),
-            };
+            let form = FrameForm { dtype: a.dtype, shape: [a.shape[0], a.shape[1]] };
+            let frame = RawFrame::new(form, Encoding::Raw, a.data.clone());
             Ok(Loaded {
                 position: positions.chunks_exact(2).nth(k).map(|p| [p[0], p[1]]),
                 weights: self.weights.as_ref().map(|w| w[k].clone()),

@@ -39,7 +39,7 @@ for n, body in enumerate(
         "bye",
     ]
 ):
-    head = b"PTYS\x05\x00" + msgpack.packb({"stamp": stamp, "body": body})
+    head = b"PTYS\x06\x00" + msgpack.packb({"stamp": stamp, "body": body})
     seed("wire", n, parts([head]))
 
 small = b"\x01\x00\x02" + struct.pack(">QI", 512, 512)

@@ -47,11 +47,11 @@ fn pattern(n: usize) -> Vec<u16> {
 fn loaded(pixels: &[u16]) -> Loaded {
     Loaded::plain(
         Index(0),
-        RawFrame {
-            form: FrameForm { dtype: Dtype::U16, shape: [N, N] },
-            encoding: Encoding::Raw,
-            payload: Array::from_items(&[N, N], pixels).data,
-        },
+        RawFrame::new(
+            FrameForm { dtype: Dtype::U16, shape: [N, N] },
+            Encoding::Raw,
+            Array::from_items(&[N, N], pixels).data,
+        ),
     )
 }
 

@@ -2,6 +2,7 @@
 
 use crate::plan::{Layout, ScanArrays};
 use crate::prepare::correct::{self, Correction};
+use crate::prepare::image::Pixels;
 use crate::prepare::invalid::Invalid;
 use crate::prepare::pixel::{Raw, with_type};
 use ptystream_common::dtype::Dtype;
@@ -36,16 +37,16 @@ impl Measure {
         }
     }
 
-    /// Measures a decoded frame over the pixels whose weight is above 0.
+    /// Measures a decoded frame, all of it, over the pixels whose weight is above 0.
     ///
     /// # Source
     /// ptypy `utils/array_utils.py`, `mass_center`: no threshold, no background; sums in double
     /// precision.
-    pub fn center(&mut self, raw: &[u8], weight: &Array) -> Option<[f64; 2]> {
+    pub fn center(&mut self, raw: Pixels<'_>, weight: &Array) -> Option<[f64; 2]> {
         with_type!(self.dtype, T => self.center_of::<T>(raw, weight))
     }
 
-    fn center_of<T: Raw>(&mut self, raw: &[u8], weight: &Array) -> Option<[f64; 2]> {
+    fn center_of<T: Raw>(&mut self, raw: Pixels<'_>, weight: &Array) -> Option<[f64; 2]> {
         let width = self.layout.roi[1];
         let mut raw_row = vec![T::default(); width];
         let (mut sum, mut moment) = (0.0, [0.0; 2]);

@@ -3,7 +3,7 @@
 use ptystream_common::codec::CodecError;
 use ptystream_common::dtype::Dtype;
 use ptystream_common::error::{Failure, Kind, chain};
-use ptystream_common::frame::FrameForm;
+use ptystream_common::frame::{FrameForm, Region};
 use ptystream_common::geometry::GeometryError;
 use ptystream_common::index::Index;
 
@@ -74,6 +74,20 @@ pub enum PrepareError {
         /// Of the payload.
         got: usize,
     },
+    /// Of a frame other pixels have come than are needed.
+    #[error(
+        "frame {index} came as {}x{} pixels from ({}, {}) on, needed are {}x{} from ({}, {}) on",
+        there.shape[0], there.shape[1], there.first[0], there.first[1],
+        needed.shape[0], needed.shape[1], needed.first[0], needed.first[1]
+    )]
+    Region {
+        /// Which frame.
+        index: Index,
+        /// What is needed.
+        needed: Region,
+        /// What came.
+        there: Region,
+    },
     /// A frame came without the weights that the others have, or the other way round.
     #[error("frame {index} came {}: either all frames of a scan have weights or none", if *missing { "without weights" } else { "with weights of its own" })]
     Weights {
@@ -120,6 +134,7 @@ impl PrepareError {
             Self::FrameForm { .. }
                 | Self::Decode { .. }
                 | Self::FrameLength { .. }
+                | Self::Region { .. }
                 | Self::Weights { .. }
                 | Self::WeightsForm { .. }
         )

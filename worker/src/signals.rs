@@ -4,6 +4,7 @@
 //! of interest, without dark and flat, of large frames every n-th row.
 
 use crate::plan::{Recipe, ScanArrays};
+use crate::prepare::image::Pixels;
 use crate::prepare::pixel::{Raw, with_type};
 use ptystream_common::dtype::Dtype;
 use ptystream_common::frame::Loaded;
@@ -28,7 +29,7 @@ impl Signals {
         plan: &PreparePlan,
         recipe: &Recipe,
         arrays: &ScanArrays,
-        raw: &[u8],
+        raw: Pixels<'_>,
     ) -> [f64; 3] {
         let good = self.good.get_or_insert_with(|| {
             let weight = arrays.weight.as_ref().filter(|w| w.shape == plan.frame.shape);
@@ -55,7 +56,7 @@ pub(crate) fn scalars(
     any.then(|| range.iter().enumerate().map(of).collect())
 }
 
-fn sums<T: Raw>(recipe: &Recipe, good: &[u8], raw: &[u8], bad: &mut Vec<u8>) -> [f64; 3] {
+fn sums<T: Raw>(recipe: &Recipe, good: &[u8], raw: Pixels<'_>, bad: &mut Vec<u8>) -> [f64; 3] {
     let layout = &recipe.layout;
     let (rows, cols) = (layout.rows, layout.cols);
     let every = rows.len.div_ceil(ROWS).max(1);

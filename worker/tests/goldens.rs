@@ -103,11 +103,8 @@ fn slices(a: &Array) -> Vec<Array> {
 
 fn frames_of(data: &[Array], weights: Option<&[Array]>) -> Vec<Loaded> {
     let frame = |(k, a): (usize, &Array)| {
-        let frame = RawFrame {
-            form: FrameForm { dtype: a.dtype, shape: [a.shape[0], a.shape[1]] },
-            encoding: Encoding::Raw,
-            payload: a.data.clone(),
-        };
+        let form = FrameForm { dtype: a.dtype, shape: [a.shape[0], a.shape[1]] };
+        let frame = RawFrame::new(form, Encoding::Raw, a.data.clone());
         let weights = weights.map(|w| w[k].clone());
         Loaded { weights, ..Loaded::plain(Index(k as u64), frame) }
     };

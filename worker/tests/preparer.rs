@@ -5,7 +5,8 @@
 use proptest::prelude::*;
 use ptystream_common::codec::{Compression, Encoding, Filter, decode, encode};
 use ptystream_common::dtype::Dtype;
-use ptystream_common::frame::{Array, FrameForm, Loaded, RawFrame};
+use ptystream_common::form::region;
+use ptystream_common::frame::{Array, FrameForm, Loaded, RawFrame, Region};
 use ptystream_common::geometry::{Center, Geometry, Orientation};
 use ptystream_common::index::{Index, IndexRange};
 use ptystream_common::message::{PreparePlan, WeightsFrom};
@@ -33,11 +34,11 @@ fn whole(preparer: &mut Preparer, frames: &[Loaded]) -> Result<PreparedBatch, Pr
 fn frame(index: u64, array: &Array) -> Loaded {
     Loaded::plain(
         Index(index),
-        RawFrame {
-            form: FrameForm { dtype: array.dtype, shape: [array.shape[0], array.shape[1]] },
-            encoding: Encoding::Raw,
-            payload: array.data.clone(),
-        },
+        RawFrame::new(
+            FrameForm { dtype: array.dtype, shape: [array.shape[0], array.shape[1]] },
+            Encoding::Raw,
+            array.data.clone(),
+        ),
     )
 }
 
@@ -254,4 +255,84 @@ proptest! {
             prop_assert!((a - b).abs() <= 1e-6 * b.abs(), "{} {}", a, b);
         }
     }
+}
+
+/// Cuts a region out of a frame.
+fn part(frame: &Loaded, region: Region) -> Loaded {
+    let payload: Vec<u8> = frame.frame.rows_of(region).unwrap().flatten().copied().collect();
+    Loaded { frame: RawFrame::part(frame.frame.form, region, payload.into()), ..frame.clone() }
+}
+
+proptest! {
+    #[test]
+    fn of_a_frame_no_more_is_needed_than_the_region_that_is_kept(
+        seed in any::<u32>(), roi in 1usize..14, center in (0.1f64..9.9, 0.1f64..7.9),
+        rebin in 1usize..4, orientation in 0u8..8, more in prop::array::uniform4(0usize..3),
+        dark in any::<bool>(), fast in any::<bool>(), invalid in any::<bool>(),
+    ) {
+        let (rows, cols) = (10usize, 8usize);
+        let random = |k: usize| ((k as u32 + 1).wrapping_mul(2654435761).wrapping_add(seed) >> 20) as u16;
+        let raw = Array::from_items(&[rows, cols], &(0..rows * cols).map(random).collect::<Vec<_>>());
+        let form = FrameForm { dtype: raw.dtype, shape: [rows, cols] };
+        let o = Orientation::from_number(orientation).unwrap();
+        let shape = Some([roi * rebin; 2]);
+        let center = Center::At([center.0, center.1]);
+        let geometry = Geometry::resolve(form.shape, shape, center, None, None, o, rebin).unwrap();
+        let mut given = BTreeMap::new();
+        if dark {
+            let dark = (0..rows * cols).map(|k| (k % 7) as u16).collect::<Vec<_>>();
+            given.insert("dark".to_owned(), Array::from_items(&[rows, cols], &dark));
+        }
+        let plan = PreparePlan {
+            geometry: Some(geometry),
+            frames_per_chunk: 4,
+            corrected: dark,
+            arithmetic: if fast { Arithmetic::Fast } else { Arithmetic::Exact },
+            valid_range: invalid.then_some([10.0, 4000.0]),
+            signals: true,
+            ..PreparePlan::plain(form)
+        };
+        let needed = region(&plan).unwrap();
+        // A source may deliver more than is needed.
+        let first = [0, 1].map(|a| needed.first[a] - more[a].min(needed.first[a]));
+        let end = [0, 1].map(|a| {
+            let end = needed.first[a] + needed.shape[a];
+            end + more[2 + a].min(form.shape[a] - end)
+        });
+        let there = Region { first, shape: [end[0] - first[0], end[1] - first[1]] };
+        let mut preparer = Preparer::new(&plan, &given).unwrap();
+        let frame = frame(0, &raw);
+        let all = whole(&mut preparer, std::slice::from_ref(&frame)).unwrap();
+        for region in [needed, there] {
+            let got = whole(&mut preparer, &[part(&frame, region)]).unwrap();
+            prop_assert_eq!((&got.data, &got.weights), (&all.data, &all.weights));
+            prop_assert_eq!((&got.max_valid, &got.invalid), (&all.max_valid, &all.invalid));
+            prop_assert_eq!(format!("{:?}", got.signals), format!("{:?}", all.signals));
+        }
+    }
+}
+
+#[test]
+fn a_frame_of_which_needed_pixels_are_missing_is_refused() {
+    let raw = Array::from_items(&[4, 4], &(0..16u16).collect::<Vec<_>>());
+    let mut p = plan(&raw, 1, 0);
+    let frame = frame(3, &raw);
+    let rows = Region { first: [1, 0], shape: [3, 4] };
+    let mut preparer = Preparer::new(&p, &BTreeMap::new()).unwrap();
+    let error = whole(&mut preparer, &[part(&frame, rows)]).unwrap_err();
+    let text = error.to_string();
+    assert!(
+        error.is_of_frame() && text.starts_with("frame 3 came as 3x4 pixels from (1, 0)"),
+        "{text}"
+    );
+    let mut outside = part(&frame, rows);
+    outside.frame.region = Region { first: [0, 0], shape: [5, 4] };
+    assert!(matches!(whole(&mut preparer, &[outside]), Err(PrepareError::Region { .. })));
+    let mut short = part(&frame, rows);
+    short.frame.region = Region::whole([4, 4]);
+    let error = whole(&mut preparer, &[short]).unwrap_err();
+    assert_eq!(error, PrepareError::FrameLength { index: Index(3), expected: 32, got: 24 });
+    p.geometry = None;
+    let mut preparer = Preparer::new(&p, &BTreeMap::new()).unwrap();
+    assert!(matches!(preparer.measure(&part(&frame, rows)), Err(PrepareError::Region { .. })));
 }

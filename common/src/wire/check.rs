@@ -101,6 +101,12 @@ fn ticket(t: &Ticket, parts: &[Bytes]) -> Result<(), String> {
     number_of_parts(parts, 1 + usize::from(pixels.weights.is_some()))?;
     let bytes: u64 = pixels.frames.iter().map(|&(_, bytes)| u64::from(bytes)).sum();
     part_length(parts, 0, bytes, "frames")?;
+    if let Some(region) = pixels.region {
+        let end = [0, 1].map(|axis| region.first[axis].checked_add(region.shape[axis]));
+        if end.contains(&None) || region.pixels().is_none() {
+            return Err(format!("pixels.region {region:?} is larger than any frame"));
+        }
+    }
     one_a_part(pixels.checksums.as_deref(), parts)?;
     if let Some((dtype, shape)) = pixels.weights {
         // A row without a frame has no weights either.

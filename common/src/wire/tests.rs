@@ -2,7 +2,7 @@ use super::*;
 use crate::codec::{Compression, Encoding, Filter};
 use crate::dtype::Dtype;
 use crate::error::{Failure, Kind};
-use crate::frame::FrameForm;
+use crate::frame::{FrameForm, Region};
 use crate::geometry::{Geometry, Orientation};
 use crate::index::{Index, IndexRange, IndexSet};
 use crate::message::*;
@@ -75,6 +75,7 @@ fn ticket() -> Ticket {
                 (Encoding::Raw, 40),
                 (Encoding::Filters(vec![Filter::Shuffle(2), Filter::Deflate(4)]), 11),
             ],
+            region: Some(Region { first: [0, 1], shape: [4, 5] }),
             positions: Some(vec![[0.0, 1.0], [2.0, 3.0]]),
             weights: Some((Dtype::U8, [4, 5])),
             scale: None,
@@ -188,7 +189,7 @@ fn all() -> Vec<Message> {
 fn every_message_comes_back_as_it_was() {
     for message in all() {
         let parts = encode(&message).unwrap();
-        assert_eq!(&parts[0][..6], b"PTYS\x05\x00");
+        assert_eq!(&parts[0][..6], b"PTYS\x06\x00");
         assert_eq!(decode(parts).unwrap(), message, "{}", name(&message.header.body));
     }
 }
@@ -221,7 +222,7 @@ fn another_version_is_named_before_anything_else_is_read() {
     assert_eq!(error, WireError::Version { theirs: 7, ours: VERSION });
     assert_eq!(
         error.to_string(),
-        "the peer speaks wire version 7, this program 5; use the same ptystream everywhere"
+        "the peer speaks wire version 7, this program 6; use the same ptystream everywhere"
     );
 }
 
@@ -233,7 +234,7 @@ fn what_is_no_message_is_garbage() {
     let mut long = good.clone();
     long.resize(MAX_HEADER_BYTES + 1, 0xc0);
     let cases =
-        [vec![], vec![0; 5], b"HTTP/1.1 200".to_vec(), b"PTYS\x05\0".to_vec(), trailing, long];
+        [vec![], vec![0; 5], b"HTTP/1.1 200".to_vec(), b"PTYS\x06\0".to_vec(), trailing, long];
     for head in cases {
         let error = decode(vec![head.into()]).unwrap_err();
         assert!(matches!(error, WireError::Garbage(_)), "{error}");
@@ -243,7 +244,7 @@ fn what_is_no_message_is_garbage() {
 
 #[test]
 fn nesting_without_end_is_refused() {
-    let mut head = b"PTYS\x05\x00".to_vec();
+    let mut head = b"PTYS\x06\x00".to_vec();
     head.extend(std::iter::repeat_n(0x91, 1 << 20));
     assert!(matches!(decode(vec![head.into()]), Err(WireError::Garbage(_))));
 
@@ -253,7 +254,7 @@ fn nesting_without_end_is_refused() {
     }
     let mut announce = announce();
     announce.info.push(("deep".into(), deep));
-    let mut head = b"PTYS\x05\x00".to_vec();
+    let mut head = b"PTYS\x06\x00".to_vec();
     let header = Header { stamp: stamp(), body: Body::Announce(Box::new(announce)) };
     rmp_serde::encode::write_named(&mut head, &header).unwrap();
     assert!(matches!(decode(vec![head.into()]), Err(WireError::Garbage(_))));
@@ -279,7 +280,7 @@ fn a_path_that_is_not_utf8_is_not_sent() {
 
 /// Writes the header as another program might and decodes it with these parts.
 fn sent_by_another(body: Body, parts: Vec<Bytes>) -> Result<Message, WireError> {
-    let mut head = b"PTYS\x05\x00".to_vec();
+    let mut head = b"PTYS\x06\x00".to_vec();
     rmp_serde::encode::write_named(&mut head, &Header { stamp: stamp(), body }).unwrap();
     decode(std::iter::once(head.into()).chain(parts).collect())
 }
@@ -326,7 +327,12 @@ fn headers_that_contradict_themselves_are_refused_by_name() {
         checksum: Some(1),
     }];
     let plan_body = |plan, arrays| Body::Plan { plan: Box::new(plan), arrays, answers: 0 };
+    let mut endless = ticket();
+    if let Some(pixels) = &mut endless.pixels {
+        pixels.region = Some(Region { first: [0, usize::MAX], shape: [1, 1] });
+    }
     let cases = [
+        (Body::Ticket(endless), vec![bytes(51), bytes(40)], "is larger than any frame"),
         (
             plan_body(plan(), dark),
             cut(vec![bytes(40)]),
@@ -375,7 +381,7 @@ proptest! {
 
     #[test]
     fn random_bytes_are_errors(bytes in prop::collection::vec(any::<u8>(), 0..400), magic in any::<bool>()) {
-        let mut head = if magic { b"PTYS\x05\x00".to_vec() } else { vec![] };
+        let mut head = if magic { b"PTYS\x06\x00".to_vec() } else { vec![] };
         head.extend(bytes);
         prop_assert!(decode(vec![head.into()]).is_err());
     }

@@ -76,6 +76,7 @@ fn ticket(first: u64, count: u32, task: Task) -> (Body, Bytes) {
         gaps: vec![],
         pixels: Some(Box::new(PixelsHead {
             frames: vec![(Encoding::Raw, 12); count as usize],
+            region: None,
             positions: None,
             weights: None,
             scale: None,

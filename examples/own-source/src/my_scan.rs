@@ -91,7 +91,7 @@ impl Source for MyNumpyScan {
             .map(|&index| {
                 let Array { dtype, shape, data } = self.read(index)?;
                 let form = FrameForm { dtype, shape: [shape[0], shape[1]] };
-                let frame = RawFrame { form, encoding: Encoding::Raw, payload: data };
+                let frame = RawFrame::new(form, Encoding::Raw, data);
                 Ok(Loaded::plain(index, frame))
             })
             .collect()

@@ -46,7 +46,7 @@ impl Source for Detector {
             }
             script.taken.push(index.0);
             let payload = vec![index.0 as u8; BYTES as usize].into();
-            let frame = RawFrame { form: FORM, encoding: Encoding::Raw, payload };
+            let frame = RawFrame::new(FORM, Encoding::Raw, payload);
             Ok(Loaded::plain(index, frame))
         };
         indices.iter().map(load).collect()

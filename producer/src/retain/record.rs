@@ -291,7 +291,7 @@ pub fn frame(head: Head, body: Bytes) -> Result<Loaded, RecordError> {
     };
     let scalars = (0..head.scalars).map(|k| f64::from_bits(u64_at(&body, end + 8 * k))).collect();
     let payload = body.slice(..head.pixel_bytes);
-    let frame = RawFrame { form: head.form, encoding: head.encoding.clone(), payload };
+    let frame = RawFrame::new(head.form, head.encoding.clone(), payload);
     let Head { index, position, scale, .. } = head;
     Ok(Loaded { index, frame, position, weights, scale, scalars })
 }
@@ -306,11 +306,11 @@ pub(super) mod tests {
         let weights = Array::from_items(&[2, 3], &[1u8, 0, 1, 1, 0, index as u8]);
         Loaded {
             index: Index(index),
-            frame: RawFrame {
-                form: FrameForm { dtype: Dtype::U16, shape: [2, 3] },
-                encoding: Encoding::Filters(vec![Filter::Shuffle(2), Filter::Bslz4(2)]),
-                payload: Bytes::from(vec![index as u8; 17]),
-            },
+            frame: RawFrame::new(
+                FrameForm { dtype: Dtype::U16, shape: [2, 3] },
+                Encoding::Filters(vec![Filter::Shuffle(2), Filter::Bslz4(2)]),
+                Bytes::from(vec![index as u8; 17]),
+            ),
             position: Some([1e-6, -2.5]),
             weights: Some(weights),
             scale: Some(0.75),

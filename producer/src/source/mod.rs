@@ -19,6 +19,7 @@ pub mod moonflower;
 mod normalization;
 pub mod npy;
 pub mod numpy;
+mod piece;
 mod position_file;
 pub mod ptyd;
 pub mod python;

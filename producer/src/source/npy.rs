@@ -3,9 +3,12 @@
 //! C-ordered little-endian files are one read without a copy; Fortran order and big-endian items
 //! are converted. What is no plain array of a pixel type is refused.
 
+use super::piece::read_at;
 use npyz::{DType, Endianness, NpyHeader, Order, TypeChar};
 use ptystream_common::dtype::Dtype;
-use ptystream_common::frame::Array;
+use ptystream_common::frame::{Array, FrameForm};
+use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// Why a `.npy` file cannot be read.
@@ -62,6 +65,20 @@ struct Layout {
     fortran: bool,
 }
 
+impl Layout {
+    /// Returns where the items end that begin at `start`.
+    fn end(&self, start: usize) -> usize {
+        let bytes = self.shape.iter().try_fold(self.dtype.size(), |n, &e| n.checked_mul(e));
+        bytes.and_then(|n| n.checked_add(start)).unwrap_or(usize::MAX)
+    }
+
+    /// Tells whether these are images of `form` whose rows lie one after the other as they are needed.
+    fn is_plain(&self, form: FrameForm) -> bool {
+        let in_order = !self.fortran && (!self.swapped || self.dtype.size() == 1);
+        in_order && self.dtype == form.dtype && self.shape == form.shape
+    }
+}
+
 /// Reads `.npy` files; remembers the last header, since those of one scan are alike.
 #[derive(Default)]
 pub struct NpyReader {
@@ -69,6 +86,37 @@ pub struct NpyReader {
 }
 
 impl NpyReader {
+    /// Reads some rows of an image of `form`; `None` if it is another one or not in C order, or if its header
+    /// is not that of the last file that was read whole.
+    ///
+    /// # Errors
+    /// [`NpyError`], naming the file.
+    pub fn read_rows(
+        &mut self,
+        path: &Path,
+        form: FrameForm,
+        rows: &Range<usize>,
+    ) -> Result<Option<Array>, NpyError> {
+        let known = self.last.as_ref().filter(|(_, layout)| layout.is_plain(form));
+        let Some((text, layout)) = known.filter(|_| rows.end <= form.shape[0]) else {
+            return Ok(None);
+        };
+        let end = layout.end(text.len()) as u64;
+        let io = |source| NpyError::Io { path: path.to_owned(), source };
+        let file = File::open(path).map_err(io)?;
+        let found = file.metadata().map_err(io)?.len();
+        let is_like_the_last =
+            found >= end && read_at(&file, 0, text.len()).is_ok_and(|header| header == *text);
+        if !is_like_the_last {
+            return Ok(None);
+        }
+        let row = form.shape[1] * form.dtype.size();
+        let start = (text.len() + rows.start * row) as u64;
+        let data = read_at(&file, start, rows.len() * row).map_err(io)?;
+        let shape = vec![rows.len(), form.shape[1]];
+        Ok(Some(Array { dtype: form.dtype, shape, data: data.into() }))
+    }
+
     /// Reads a whole file.
     ///
     /// # Errors
@@ -93,12 +141,7 @@ impl NpyReader {
         };
         let start = text.len();
         let found = bytes.len();
-        let needed = layout
-            .shape
-            .iter()
-            .try_fold(layout.dtype.size(), |n, &e| n.checked_mul(e))
-            .and_then(|n| n.checked_add(start))
-            .unwrap_or(usize::MAX);
+        let needed = layout.end(start);
         if found < needed {
             let Layout { dtype, shape, .. } = layout;
             return Err(NpyError::Truncated { path: path.to_owned(), shape, dtype, needed, found });
@@ -243,6 +286,37 @@ mod tests {
         let (_dir, path) = file("a.npy", &npy("<i4", Order::Fortran, &[2, 3, 4], &f));
         let got = NpyReader::default().read(&path).unwrap();
         assert_eq!(got, Array::from_items(&[2, 3, 4], &c));
+    }
+
+    #[test]
+    fn rows_are_read_alone_where_they_lie_one_after_the_other() {
+        let items = [1, 2, 3, 4, 5, 6];
+        let good = npy("<i4", Order::C, &[3, 2], &items);
+        let (_dir, path) = file("a.npy", &good);
+        let rows = |reader: &mut NpyReader, rows| {
+            let form = FrameForm { dtype: Dtype::I32, shape: [3, 2] };
+            reader.read_rows(&path, form, &rows)
+        };
+        let mut reader = NpyReader::default();
+        assert_eq!(rows(&mut reader, 1..3).unwrap(), None, "nothing is known yet");
+        reader.read(&path).unwrap();
+        let two = Array::from_items(&[2, 2], &[3, 4, 5, 6]);
+        assert_eq!(rows(&mut reader, 1..3).unwrap(), Some(two));
+        assert_eq!(rows(&mut reader, 2..4).unwrap(), None, "there are no such rows");
+        let fortran = npy("<i4", Order::Fortran, &[3, 2], &[1, 3, 5, 2, 4, 6]);
+        let smaller = npy("<i4", Order::C, &[2, 2], &items[..4]);
+        for other in [fortran, smaller, npy(">i4", Order::C, &[3, 2], &items), good[..90].to_vec()]
+        {
+            std::fs::write(&path, other).unwrap();
+            assert_eq!(rows(&mut reader, 1..3).unwrap(), None, "another header");
+            assert!(reader.read(&path).is_err() || rows(&mut reader, 1..2).unwrap().is_none());
+        }
+        std::fs::write(&path, &good).unwrap();
+        reader.read(&path).unwrap();
+        std::fs::write(&path, &good[..good.len() - 1]).unwrap();
+        assert_eq!(rows(&mut reader, 0..1).unwrap(), None, "it is truncated");
+        std::fs::remove_file(&path).unwrap();
+        assert!(matches!(rows(&mut reader, 0..1), Err(NpyError::Io { .. })));
     }
 
     #[test]

@@ -21,7 +21,7 @@ use super::stamp::stamp;
 use super::{normalization, waiting};
 use ptystream_common::codec::Encoding;
 use ptystream_common::dtype::Dtype;
-use ptystream_common::frame::{Array, FrameForm, Loaded, RawFrame};
+use ptystream_common::frame::{Array, FrameForm, Loaded, RawFrame, Region};
 use ptystream_common::index::Index;
 use ptystream_common::params::{ParamDecl, ParamDefault, ParamType, joined};
 use ptystream_common::source::{
@@ -29,6 +29,7 @@ use ptystream_common::source::{
 };
 use std::collections::BTreeMap;
 use std::io::{Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -76,6 +77,8 @@ pub struct NumpySource {
     points: Vec<Point>,
     reader: NpyReader,
     form: Option<FrameForm>,
+    /// The rows that are needed, where not all are.
+    rows: Option<Range<usize>>,
     warnings: Vec<String>,
     live: Option<Live>,
     /// Of a folder in which lines and frames appear; not there while it looks.
@@ -157,6 +160,7 @@ impl NumpySource {
             points,
             reader: NpyReader::default(),
             form: None,
+            rows: None,
             warnings: Vec::new(),
             live,
             appearing,
@@ -172,19 +176,34 @@ impl NumpySource {
         &self.points[..n]
     }
 
+    /// Reads a frame as a whole.
     fn read_frame(&mut self, at: usize) -> Result<Array, String> {
-        let point = self.points.get(at).ok_or_else(|| {
-            format!("'{}' has only {} scan points", self.list().display(), self.points.len())
-        })?;
-        let path = self.folder.join(&point.file);
-        let line = point.line;
         if let Some(live) = &mut self.live {
             live.ready = live.ready.split_off(&at);
             if let Some(array) = live.ready.remove(&at) {
                 return Ok(array);
             }
         }
-        self.reader.read(&path).map_err(|error| match error {
+        self.read(at, NpyReader::read)
+    }
+
+    /// Reads a frame's needed rows; `None` where it has to be read as a whole.
+    fn read_rows(&mut self, at: usize) -> Result<Option<Array>, String> {
+        let (Some(rows), Some(form)) = (self.rows.clone(), self.form) else { return Ok(None) };
+        self.read(at, |reader, path| reader.read_rows(path, form, &rows))
+    }
+
+    fn read<T>(
+        &mut self,
+        at: usize,
+        read: impl FnOnce(&mut NpyReader, &Path) -> Result<T, NpyError>,
+    ) -> Result<T, String> {
+        let point = self.points.get(at).ok_or_else(|| {
+            format!("'{}' has only {} scan points", self.list().display(), self.points.len())
+        })?;
+        let path = self.folder.join(&point.file);
+        let line = point.line;
+        read(&mut self.reader, &path).map_err(|error| match error {
             NpyError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
                 format!(
                     "'{}' is missing (line {line} of '{}')",
@@ -290,12 +309,25 @@ impl Source for NumpySource {
         appearing.check(appearing.there(), frames, start, num_frames)
     }
 
+    fn narrow(&mut self, region: Region) {
+        self.rows = Some(region.first[0]..region.first[0] + region.shape[0]);
+    }
+
     fn load(&mut self, indices: &[Index]) -> Result<Vec<Loaded>, SourceError> {
         let form = self.frame_form()?;
         let mut all = Vec::with_capacity(indices.len());
         for &index in indices {
             let at = usize::try_from(index.0).unwrap_or(usize::MAX);
-            let array = self.read_frame(at).map_err(|text| SourceError::frame(index, text))?;
+            let damaged = |text| SourceError::frame(index, text);
+            let position = self.nominal(index);
+            if let Some(array) = self.read_rows(at).map_err(damaged)? {
+                let first = [self.rows.as_ref().map_or(0, |rows| rows.start), 0];
+                let region = Region { first, shape: [array.shape[0], array.shape[1]] };
+                let frame = RawFrame::part(form, region, array.data);
+                all.push(Loaded { position, ..Loaded::plain(index, frame) });
+                continue;
+            }
+            let array = self.read_frame(at).map_err(damaged)?;
             if array.shape != form.shape || array.dtype != form.dtype {
                 return Err(SourceError::frame(
                     index,
@@ -309,8 +341,7 @@ impl Source for NumpySource {
                     ),
                 ));
             }
-            let frame = RawFrame { form, encoding: Encoding::Raw, payload: array.data };
-            let position = self.nominal(index);
+            let frame = RawFrame::new(form, Encoding::Raw, array.data);
             all.push(Loaded { position, ..Loaded::plain(index, frame) });
         }
         Ok(all)

@@ -25,7 +25,7 @@ use names::Names;
 use ptystream_common::codec::Encoding;
 use ptystream_common::dtype::Dtype;
 use ptystream_common::error::chain;
-use ptystream_common::frame::{Array, FrameForm, Loaded, RawFrame};
+use ptystream_common::frame::{Array, FrameForm, Loaded, RawFrame, Region};
 use ptystream_common::h5::read::H5File;
 use ptystream_common::index::Index;
 use ptystream_common::params::{ParamDecl, ParamDefault, ParamType, joined};
@@ -150,6 +150,8 @@ struct Series {
     last: usize,
     form: FrameForm,
     open: Option<(usize, Open)>,
+    /// What is needed of frames, where not all is.
+    needed: Option<Region>,
     recorded: Recorded,
     warnings: Vec<String>,
     /// Of files that appear one by one.
@@ -210,6 +212,7 @@ impl Series {
             last: 1,
             form: FrameForm { dtype: Dtype::U8, shape: [1, 1] },
             open: None,
+            needed: None,
             recorded: Recorded::default(),
             warnings: Vec::new(),
             appearing: None,
@@ -270,7 +273,11 @@ impl Series {
                 let image = dataset.read().map_err(|e| SourceError::input(chain(&e)))?;
                 Open::Images(vec![image])
             }
-            _ => Open::Stack(Box::new(Stack::open(vec![dataset], "data.key", None)?)),
+            _ => {
+                let mut stack = Stack::open(vec![dataset], "data.key", None)?;
+                self.needed.iter().for_each(|region| stack.narrow(*region));
+                Open::Stack(Box::new(stack))
+            }
         })
     }
 
@@ -329,11 +336,10 @@ impl Series {
             }
         };
         match array.shape[..] {
-            [rows, cols] if rows > 0 && cols > 0 => Ok(RawFrame {
-                form: FrameForm { dtype: array.dtype, shape: [rows, cols] },
-                encoding: Encoding::Raw,
-                payload: array.data,
-            }),
+            [rows, cols] if rows > 0 && cols > 0 => {
+                let form = FrameForm { dtype: array.dtype, shape: [rows, cols] };
+                Ok(RawFrame::new(form, Encoding::Raw, array.data))
+            }
             _ => Err(format!("'{}' holds no image, but {:?}", path.display(), array.shape)),
         }
     }
@@ -485,6 +491,12 @@ impl Source for Series {
             )));
         }
         appearing.check(self.len(), frames, start, num_frames.or(self.expected()))
+    }
+
+    fn narrow(&mut self, region: Region) {
+        self.needed = Some(region);
+        // The next one is opened with that in mind.
+        self.open = None;
     }
 
     fn load(&mut self, indices: &[Index]) -> Result<Vec<Loaded>, SourceError> {

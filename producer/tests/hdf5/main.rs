@@ -9,7 +9,7 @@ use hdf5::File;
 use ptystream_common::codec::{Encoding, Filter};
 use ptystream_common::dtype::Dtype;
 use ptystream_common::error::{Failure, Kind};
-use ptystream_common::frame::Array;
+use ptystream_common::frame::{Array, RawFrame, Region};
 use ptystream_common::index::Index;
 use ptystream_common::source::{Source, SourceError, SourceSpec};
 use ptystream_common::value::Value;
@@ -145,6 +145,52 @@ fn other_chunks_are_decoded_by_the_library() {
             assert_eq!(load_one(&mut *source, k), (Encoding::Raw, frame(k).data), "{key} {k}");
         }
     }
+}
+
+#[test]
+fn no_more_is_read_than_is_needed() {
+    let more = |file: &File| {
+        let new = || file.new_dataset::<u16>().shape((6, 4, 5));
+        let parts = new().chunk((2, 2, 3)).create("parts").unwrap();
+        parts.write_raw(&pixels(120)).unwrap();
+        let whole = new().chunk((1, 4, 5)).deflate(1).create("whole").unwrap();
+        whole.write_raw(&pixels(120)).unwrap();
+        put(file, "grid", &[2, 3, 4, 5], &pixels(120));
+    };
+    let dir = scan(more);
+    let needed = Region { first: [1, 2], shape: [2, 3] };
+    for (key, there) in [
+        ("data", needed.full_rows(5)),
+        ("grid", needed.full_rows(5)),
+        ("parts", needed),
+        ("whole", Region::whole([4, 5])),
+    ] {
+        let mut source = open(dir.path(), &[("intensities.key", text(key))]).unwrap();
+        source.narrow(needed);
+        for k in [0, 5, 2, 3] {
+            let frame = source.load(&[Index(k)]).unwrap().remove(0).frame;
+            assert_eq!(frame.region, there, "{key}");
+            if frame.encoding == Encoding::Raw {
+                let got: Vec<u8> = frame.rows_of(needed).unwrap().flatten().copied().collect();
+                let whole = RawFrame::new(frame.form, Encoding::Raw, self::frame(k as usize).data);
+                let want: Vec<u8> = whole.rows_of(needed).unwrap().flatten().copied().collect();
+                assert_eq!(got, want, "{key}, frame {k}");
+            }
+        }
+        source.narrow(Region { first: [4, 0], shape: [0, 5] });
+        assert_eq!(source.load(&[Index(1)]).unwrap().len(), 1, "{key}");
+    }
+}
+
+#[test]
+fn a_padded_frame_is_read_whole() {
+    let dir = scan(|_| ());
+    let padding = Value::List(vec![Value::Int(1); 4]);
+    let mut source = open(dir.path(), &[("padding", padding)]).unwrap();
+    let whole = source.load(&[Index(2)]).unwrap().remove(0).frame;
+    source.narrow(Region { first: [2, 2], shape: [1, 1] });
+    let frame = source.load(&[Index(2)]).unwrap().remove(0).frame;
+    assert_eq!((frame.form.shape, &frame), ([6, 7], &whole));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use crate::plan::{Layout, Recipe};
 use crate::prepare::buffer::Buffer;
 use crate::prepare::convert::convert;
 use crate::prepare::correct::{self, Correction};
-use crate::prepare::image::transpose;
+use crate::prepare::image::{Pixels, transpose};
 use crate::prepare::pixel::{Float, Raw, with_type};
 use crate::prepare::rebin::rebin;
 use crate::prepare::weights::clear;
@@ -19,14 +19,15 @@ pub(crate) struct DataScratch {
     oriented: Buffer,
 }
 
-/// Prepares the decoded pixels `raw` of a frame of type `dtype` into slot `slot` of `out`.
+/// Prepares the decoded pixels `raw` of a frame of type `dtype`, at least those that are needed, into slot
+/// `slot` of `out`.
 ///
 /// `bad`: pixels to be cleared, over the part shared with the region of interest; 1 is bad. `scale`:
 /// what the frame is multiplied by.
 pub(crate) fn prepare(
     recipe: &Recipe,
     dtype: Dtype,
-    raw: &[u8],
+    raw: Pixels<'_>,
     bad: Option<&[u8]>,
     scale: f64,
     scratch: &mut DataScratch,
@@ -52,7 +53,7 @@ pub(crate) fn prepare(
 #[target_feature(enable = "avx2")]
 unsafe fn prepare_avx2<T: Raw>(
     recipe: &Recipe,
-    raw: &[u8],
+    raw: Pixels<'_>,
     bad: Option<&[u8]>,
     scale: f64,
     scratch: &mut DataScratch,
@@ -65,7 +66,7 @@ unsafe fn prepare_avx2<T: Raw>(
 #[inline(always)]
 fn prepare_typed<T: Raw>(
     recipe: &Recipe,
-    raw: &[u8],
+    raw: Pixels<'_>,
     bad: Option<&[u8]>,
     scale: f64,
     scratch: &mut DataScratch,

@@ -2,11 +2,42 @@
 
 use crate::plan::Layout;
 use crate::prepare::pixel::Raw;
+use ptystream_common::frame::Region;
 
 /// Edge of the square that is transposed at once, so that source and target stay in the cache.
 const TILE: usize = 16;
 
+/// Decoded pixels of an image, or of a region of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pixels<'a> {
+    /// C-ordered little-endian items.
+    pub bytes: &'a [u8],
+    /// Which pixels those are.
+    pub region: Region,
+}
+
+impl<'a> Pixels<'a> {
+    /// Takes all pixels of an image of `extent`.
+    pub fn whole(bytes: &'a [u8], extent: [usize; 2]) -> Self {
+        Self { bytes, region: Region::whole(extent) }
+    }
+}
+
 impl Layout {
+    /// Returns the pixels that are shared with the region of interest.
+    pub fn needed(&self) -> Region {
+        let first = [self.rows.src, self.cols.src];
+        Region { first, shape: [self.rows.len, self.cols.len] }
+    }
+
+    /// Returns the bytes of row `y` of the part shared with the region of interest.
+    #[inline(always)]
+    pub fn bytes_of<'a, T: Raw>(&self, pixels: Pixels<'a>, y: usize) -> &'a [u8] {
+        let Region { first: [top, left], shape: [_, width] } = pixels.region;
+        let first = (self.rows.src - top + y) * width + self.cols.src - left;
+        &pixels.bytes[first * size_of::<T>()..][..self.cols.len * size_of::<T>()]
+    }
+
     /// Makes row `i` of the flipped region of interest; `fill` writes a row of the shared part.
     #[inline(always)]
     pub fn row<W: Raw>(&self, i: usize, fill: &mut impl FnMut(usize, &mut [W]), row: &mut [W]) {

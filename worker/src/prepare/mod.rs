@@ -29,10 +29,11 @@ use crate::plan::{Layout, Recipe, ScanArrays, extent};
 use crate::signals::Signals;
 use buffer::{Buffer, Pool};
 use bytes::Bytes;
+use image::Pixels;
 use pixel::with_type;
 use ptystream_common::codec::{self, Encoding, Filter};
 use ptystream_common::dtype::Dtype;
-use ptystream_common::frame::{Array, Loaded};
+use ptystream_common::frame::{Array, Loaded, Region};
 use ptystream_common::geometry::GeometryError;
 use ptystream_common::index::IndexRange;
 use ptystream_common::message::{PreparePlan, PreparedForm, WeightsFrom};
@@ -153,7 +154,7 @@ impl Preparer {
     /// # Errors
     /// [`PrepareError`] if the frame does not fit its scan.
     pub fn measure(&mut self, frame: &Loaded) -> Result<Option<[f64; 2]>, PrepareError> {
-        self.check(frame)?;
+        self.check(frame, Region::whole(self.plan.frame.shape))?;
         self.same_extent(&self.weight)?;
         decode(frame, &mut self.decoded)?;
         if self.measure.is_none() {
@@ -161,7 +162,7 @@ impl Preparer {
         }
         let masked = own_weights(frame, &self.arrays);
         let weight = masked.as_ref().or(frame.weights.as_ref()).unwrap_or(&self.weight);
-        let raw = raw_bytes(frame, &self.decoded);
+        let raw = raw_pixels(frame, &self.decoded);
         Ok(self.measure.as_mut().and_then(|m| m.center(raw, weight)))
     }
 
@@ -181,10 +182,10 @@ impl Preparer {
             return Err(PrepareError::Batch { got: frames.len(), batch });
         }
         let rows = range.count as usize;
-        for frame in frames {
-            self.check(frame)?;
-        }
         let recipe = self.recipe.as_ref().ok_or(GeometryError::NotResolved)?;
+        for frame in frames {
+            self.check(frame, recipe.layout.needed())?;
+        }
         let (layout, form) = (&recipe.layout, &recipe.form);
         let n = layout.out_len();
         let own = !form.common_weights;
@@ -208,7 +209,7 @@ impl Preparer {
         for frame in frames {
             let slot = (frame.index.0 - range.first.0) as usize;
             decode(frame, &mut self.decoded)?;
-            let raw = raw_bytes(frame, &self.decoded);
+            let raw = raw_pixels(frame, &self.decoded);
             let dtype = frame.frame.form.dtype;
             let bad = match &mut invalid {
                 Some(counts) => {
@@ -252,10 +253,14 @@ impl Preparer {
         })
     }
 
-    fn check(&self, frame: &Loaded) -> Result<(), PrepareError> {
+    fn check(&self, frame: &Loaded, needed: Region) -> Result<(), PrepareError> {
         let (index, expected, got) = (frame.index, self.plan.frame, frame.frame.form);
         if got != expected {
             return Err(PrepareError::FrameForm { index, expected, got });
+        }
+        let there = frame.frame.region;
+        if !Region::whole(expected.shape).contains(there) || !there.contains(needed) {
+            return Err(PrepareError::Region { index, needed, there });
         }
         match (self.plan.weights, &frame.weights) {
             (WeightsFrom::Frame(dtype), Some(w)) => {
@@ -288,7 +293,7 @@ impl Preparer {
 /// Decodes a frame that is encoded into `out`; checks the length.
 fn decode(frame: &Loaded, out: &mut Vec<u8>) -> Result<(), PrepareError> {
     let (index, raw) = (frame.index, &frame.frame);
-    let expected = raw.form.bytes();
+    let expected = raw.bytes();
     match &raw.encoding {
         Encoding::Raw if raw.payload.len() == expected => Ok(()),
         Encoding::Raw => Err(PrepareError::FrameLength { index, expected, got: raw.payload.len() }),
@@ -303,16 +308,17 @@ fn own_weights(frame: &Loaded, arrays: &ScanArrays) -> Option<Array> {
 }
 
 /// Returns a frame's pixels after [`decode`].
-fn raw_bytes<'a>(frame: &'a Loaded, decoded: &'a [u8]) -> &'a [u8] {
-    match frame.frame.encoding {
+fn raw_pixels<'a>(frame: &'a Loaded, decoded: &'a [u8]) -> Pixels<'a> {
+    let bytes = match frame.frame.encoding {
         Encoding::Raw => &frame.frame.payload,
         Encoding::Filters(_) => decoded,
-    }
+    };
+    Pixels { bytes, region: frame.frame.region }
 }
 
 /// Marks invalid pixels of the part that is kept, pixels of a useless flat included; returns how
 /// many raw values are invalid.
-fn mark_invalid(recipe: &Recipe, dtype: Dtype, raw: &[u8], bad: &mut Vec<u8>) -> u32 {
+fn mark_invalid(recipe: &Recipe, dtype: Dtype, raw: Pixels<'_>, bad: &mut Vec<u8>) -> u32 {
     let layout = &recipe.layout;
     bad.resize(layout.rows.len * layout.cols.len, 0);
     with_type!(dtype, T => {

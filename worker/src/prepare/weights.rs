@@ -4,7 +4,7 @@ use crate::plan::Layout;
 use crate::prepare::buffer::Buffer;
 use crate::prepare::convert::convert;
 use crate::prepare::correct::plain;
-use crate::prepare::image::transpose;
+use crate::prepare::image::{Pixels, transpose};
 use crate::prepare::pixel::{Raw, with_type};
 use ptystream_common::dtype::Dtype;
 
@@ -38,10 +38,11 @@ pub(crate) fn place(
     slot: usize,
 ) {
     let n = layout.out_len();
+    let pixels = Pixels::whole(weights.bytes, layout.extent);
     with_type!(weights.dtype, T => {
         let image = scratch.image.typed::<T>(n);
         layout.place(|y, row: &mut [T]| {
-            plain(layout.bytes_of::<T>(weights.bytes, y), row);
+            plain(layout.bytes_of::<T>(pixels, y), row);
             clear(row, weights.bad, y);
         }, image);
         let oriented = if layout.transpose {
@@ -81,9 +82,10 @@ pub(crate) fn rebin(
     row.resize(width, 0);
     counts.clear();
     counts.resize(n, 0);
+    let pixels = Pixels::whole(weights.bytes, layout.extent);
     with_type!(weights.dtype, T => {
         let mut fill = |y: usize, row: &mut [u8]| {
-            let bytes = layout.bytes_of::<T>(weights.bytes, y);
+            let bytes = layout.bytes_of::<T>(pixels, y);
             for (to, from) in row.iter_mut().zip(bytes.chunks_exact(size_of::<T>())) {
                 *to = u8::from(T::read(from).f64() > 0.0);
             }
@@ -120,14 +122,5 @@ pub(crate) fn clear<W: Raw>(row: &mut [W], bad: Option<&[u8]>, y: usize) {
         for (to, &bad) in row.iter_mut().zip(bad) {
             *to = if bad == 0 { *to } else { W::default() };
         }
-    }
-}
-
-impl Layout {
-    /// Returns the bytes of row `y` of the part shared with the region of interest.
-    #[inline(always)]
-    pub(crate) fn bytes_of<'a, T: Raw>(&self, bytes: &'a [u8], y: usize) -> &'a [u8] {
-        let first = (self.rows.src + y) * self.extent[1] + self.cols.src;
-        &bytes[first * size_of::<T>()..][..self.cols.len * size_of::<T>()]
     }
 }

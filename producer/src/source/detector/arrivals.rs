@@ -216,7 +216,7 @@ mod tests {
     fn frame(bytes: usize) -> Arrival {
         let form = FrameForm { dtype: Dtype::U8, shape: [1, bytes] };
         let payload = vec![7; bytes].into();
-        Arrival::Frame(Shot::plain(RawFrame { form, encoding: Encoding::Raw, payload }))
+        Arrival::Frame(Shot::plain(RawFrame::new(form, Encoding::Raw, payload)))
     }
 
     const T: fn(u64) -> Duration = Duration::from_secs;

@@ -250,7 +250,7 @@ fn pixels(parts: &[Bytes]) -> Result<RawFrame, String> {
     let bytes = bytes.filter(|n| *n <= MOST).ok_or("its shape is too large")?;
     let encoding = json["encoding"].as_str().unwrap_or("<");
     let (payload, encoding) = decoded_by(encoding, blob, bytes)?;
-    Ok(RawFrame { form, encoding, payload })
+    Ok(RawFrame::new(form, encoding, payload))
 }
 
 /// Finds how a blob that decodes to `bytes` is encoded: `[bs<BIT>][[-]lz4][<|>]`.

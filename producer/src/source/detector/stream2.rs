@@ -344,7 +344,7 @@ impl Stream2 {
         let arrival = match (read, arrival) {
             (Err(error), _) => Arrival::Damaged(error.to_string()),
             (Ok(()), Some(Typed { form, encoding, payload })) => {
-                let frame = RawFrame { form, encoding, payload };
+                let frame = RawFrame::new(form, encoding, payload);
                 Arrival::Frame(Shot { exposure, metadata, ..Shot::plain(frame) })
             }
             (Ok(()), None) => Arrival::Damaged(match &self.channel {

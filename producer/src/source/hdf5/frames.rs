@@ -1,16 +1,16 @@
 //! Frames of one dataset, by the cheapest way that its storage allows.
 
+use super::super::piece::read_at;
 use bytes::Bytes;
 use ptystream_common::codec::{self, Encoding, Filter};
 use ptystream_common::dtype::Dtype;
 use ptystream_common::error::chain;
-use ptystream_common::frame::{Array, FrameForm, RawFrame};
+use ptystream_common::frame::{Array, FrameForm, RawFrame, Region};
 use ptystream_common::h5::read::storage::{RawChunk, Storage};
 use ptystream_common::h5::read::{H5Dataset, ReadError};
 use ptystream_common::index::Index;
 use ptystream_common::source::SourceError;
 use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 /// Largest group of frames that is kept decoded; beyond it frames are read one by one.
@@ -26,8 +26,9 @@ enum Way {
     Library { block: Vec<usize> },
 }
 
-/// Frames that the library decoded together.
+/// Frames, or a region of them, that the library decoded together.
 struct Block {
+    region: Region,
     start: Vec<usize>,
     count: Vec<usize>,
     data: Bytes,
@@ -45,6 +46,8 @@ pub(super) struct Frames {
     outer: Option<usize>,
     way: Way,
     block: Option<Block>,
+    /// What is needed of frames, where [`Self::load`] reads no more.
+    needed: Region,
 }
 
 impl Frames {
@@ -97,7 +100,8 @@ impl Frames {
         let full = shape[..shape.len() - 2].to_vec();
         let way = way(&dataset, form, &full)
             .map_err(|e| SourceError::input(format!("{parameter}: {}", chain(&e))))?;
-        Ok(Self { dataset, parameter, form, lead, full, outer, way, block: None })
+        let needed = Region::whole(form.shape);
+        Ok(Self { dataset, parameter, form, lead, full, outer, way, block: None, needed })
     }
 
     /// Returns the dataset.
@@ -118,6 +122,16 @@ impl Frames {
     /// Returns how many frames there are.
     pub fn len(&self) -> usize {
         self.lead.iter().product()
+    }
+
+    /// Has [`Self::load`] read no more than `region`, where that is less to read.
+    pub fn narrow(&mut self, region: Region) {
+        self.needed = match self.way {
+            _ if region.pixels() == Some(0) => Region::whole(self.form.shape),
+            Way::Plain { .. } => region.full_rows(self.form.shape[1]),
+            Way::Library { .. } => region,
+            Way::Chunks { .. } => Region::whole(self.form.shape),
+        };
     }
 
     /// Reads a frame, as it is stored where a worker can decode it; `index` is what it is in the scan,
@@ -143,11 +157,11 @@ impl Frames {
                     );
                     return Err(SourceError::frame(index, text));
                 }
-                return Ok(RawFrame { form: self.form, encoding, payload: bytes });
+                return Ok(RawFrame::new(self.form, encoding, bytes));
             }
         }
-        let payload = self.pixels(nth, index, &at)?;
-        Ok(RawFrame { form: self.form, encoding: Encoding::Raw, payload })
+        let payload = self.pixels(nth, index, &at, self.needed)?;
+        Ok(RawFrame::part(self.form, self.needed, payload))
     }
 
     /// Tells whether all frames are stored, by their chunks; `None` where there are none that tell.
@@ -171,7 +185,7 @@ impl Frames {
     /// [`SourceError::Frame`].
     pub fn decoded(&mut self, nth: u64, index: Index) -> Result<Array, SourceError> {
         let at = self.place(nth, index)?;
-        let data = self.pixels(nth, index, &at)?;
+        let data = self.pixels(nth, index, &at, Region::whole(self.form.shape))?;
         Ok(Array { dtype: self.form.dtype, shape: self.form.shape.to_vec(), data })
     }
 
@@ -197,14 +211,23 @@ impl Frames {
         Ok(self.outer.into_iter().chain(inner).collect())
     }
 
-    fn pixels(&mut self, nth: u64, index: Index, at: &[usize]) -> Result<Bytes, SourceError> {
-        let bytes = self.form.bytes();
+    /// Reads a region of a frame; in full rows where the file is read past the library, all of it where
+    /// chunks are.
+    fn pixels(
+        &mut self,
+        nth: u64,
+        index: Index,
+        at: &[usize],
+        region: Region,
+    ) -> Result<Bytes, SourceError> {
+        let row = self.form.shape[1] * self.form.dtype.size();
         let block = match &self.way {
             Way::Plain { file, path, offset } => {
-                let mut data = vec![0; bytes];
-                let before = self.outer.unwrap_or(0) * self.len();
-                let place = offset + (before as u64 + nth) * bytes as u64;
-                file.read_exact_at(&mut data, place).map_err(|e| SourceError::Frame {
+                let before = (self.outer.unwrap_or(0) * self.len()) as u64 + nth;
+                let rows = before * self.form.shape[0] as u64 + region.first[0] as u64;
+                let place = offset + rows * row as u64;
+                let data = read_at(file, place, region.shape[0] * row);
+                let data = data.map_err(|e| SourceError::Frame {
                     index,
                     text: format!(
                         "'{}' in '{}' cannot be read",
@@ -218,7 +241,8 @@ impl Frames {
             Way::Chunks { block, .. } | Way::Library { block } => block.clone(),
         };
         let within = |b: &Block| {
-            (0..at.len()).all(|a| (b.start[a]..b.start[a] + b.count[a]).contains(&at[a]))
+            b.region == region
+                && (0..at.len()).all(|a| (b.start[a]..b.start[a] + b.count[a]).contains(&at[a]))
         };
         let read = match self.block.take().filter(within) {
             Some(block) => block,
@@ -228,25 +252,32 @@ impl Frames {
                 if let Way::Chunks { filters, .. } = &self.way {
                     self.chunk(index, filters, start, block)?
                 } else {
-                    self.slab(index, start, &block)?
+                    self.slab(index, start, &block, region)?
                 }
             }
         };
         let nth = (0..at.len()).fold(0, |n, a| n * read.count[a] + at[a] - read.start[a]);
+        let bytes = region.shape[0] * region.shape[1] * self.form.dtype.size();
         let data = read.data.slice(nth * bytes..(nth + 1) * bytes);
         self.block = (read.data.len() > bytes).then_some(read);
         Ok(data)
     }
 
-    /// Reads frames through the library.
-    fn slab(&self, index: Index, start: Vec<usize>, block: &[usize]) -> Result<Block, SourceError> {
+    /// Reads a region of frames through the library.
+    fn slab(
+        &self,
+        index: Index,
+        start: Vec<usize>,
+        block: &[usize],
+        region: Region,
+    ) -> Result<Block, SourceError> {
         let count: Vec<usize> =
             (0..start.len()).map(|a| block[a].min(self.full[a] - start[a])).collect();
-        let whole_start = [&start[..], &[0, 0]].concat();
-        let whole_count = [&count[..], &self.form.shape[..]].concat();
+        let all_start = [&start[..], &region.first[..]].concat();
+        let all_count = [&count[..], &region.shape[..]].concat();
         let array =
-            self.dataset.read_slab(&whole_start, &whole_count).map_err(|e| self.fail(index, &e))?;
-        Ok(Block { start, count, data: array.data })
+            self.dataset.read_slab(&all_start, &all_count).map_err(|e| self.fail(index, &e))?;
+        Ok(Block { region, start, count, data: array.data })
     }
 
     /// Reads a storage chunk and decodes it.
@@ -264,7 +295,7 @@ impl Frames {
             // Nothing is stored: the library knows the fill value.
             let clipped: Vec<usize> =
                 (0..start.len()).map(|a| count[a].min(self.full[a] - start[a])).collect();
-            return self.slab(index, start, &clipped);
+            return self.slab(index, start, &clipped, Region::whole(self.form.shape));
         };
         let mut data = Vec::new();
         codec::decode(&applied(filters, skipped), &bytes, expected, &mut data).map_err(|e| {
@@ -275,7 +306,8 @@ impl Frames {
                 source: Some(Box::new(e)),
             }
         })?;
-        Ok(Block { start, count, data: data.into() })
+        let region = Region::whole(self.form.shape);
+        Ok(Block { region, start, count, data: data.into() })
     }
 }
 

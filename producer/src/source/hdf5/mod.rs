@@ -40,7 +40,7 @@ use padding::Padding;
 use params::PARAMS;
 use ptystream_common::dtype::Dtype;
 use ptystream_common::error::chain;
-use ptystream_common::frame::{Array, FrameForm, Loaded};
+use ptystream_common::frame::{Array, FrameForm, Loaded, Region};
 use ptystream_common::h5::read::{H5Dataset, H5File, ReadError};
 use ptystream_common::index::Index;
 use ptystream_common::source::{
@@ -415,6 +415,11 @@ impl Source for Hdf5Source {
             self.frames = Stack::open(vec![frames], PARAMETER, None)?;
         }
         growth.check(frames, start, num_frames)
+    }
+
+    fn narrow(&mut self, region: Region) {
+        // What is padded, or corrected by numbers of its own, is made of whole frames.
+        self.frames.narrow(region);
     }
 
     /// Reads frames as they are stored where a worker can decode them, decoded otherwise.

@@ -78,7 +78,7 @@ impl Padding {
     pub fn frame(self, frame: &Array) -> RawFrame {
         let padded = self.image(frame, false);
         let form = FrameForm { dtype: padded.dtype, shape: [padded.shape[0], padded.shape[1]] };
-        RawFrame { form, encoding: Encoding::Raw, payload: padded.data }
+        RawFrame::new(form, Encoding::Raw, padded.data)
     }
 }
 

@@ -4,7 +4,7 @@
 //! numbers in their names. Detectors that write so many frames a file link them from a master.
 
 use super::frames::Frames;
-use ptystream_common::frame::{Array, FrameForm, RawFrame};
+use ptystream_common::frame::{Array, FrameForm, RawFrame, Region};
 use ptystream_common::h5::read::H5Dataset;
 use ptystream_common::index::Index;
 use ptystream_common::source::SourceError;
@@ -98,6 +98,11 @@ impl Stack {
         files.sort();
         files.dedup();
         files
+    }
+
+    /// Has [`Self::load`] read no more than `region`, where that is less to read.
+    pub fn narrow(&mut self, region: Region) {
+        self.parts.iter_mut().for_each(|part| part.narrow(region));
     }
 
     /// Reads the `nth` frame, scan point `index`, as it is stored where a worker can decode it.

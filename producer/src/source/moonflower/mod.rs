@@ -250,7 +250,7 @@ impl Source for Moonflower {
                 if let Some(clock) = &mut self.clock {
                     clock.take(index)?;
                 }
-                let frame = RawFrame { form, encoding: Encoding::Raw, payload: self.pixels(at) };
+                let frame = RawFrame::new(form, Encoding::Raw, self.pixels(at));
                 Ok(Loaded::plain(index, frame))
             })
             .collect()

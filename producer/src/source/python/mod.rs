@@ -176,7 +176,7 @@ impl PythonSource {
             let payload = frame.data.clone();
             let place = places.and_then(|all| all.get(row)).and_then(Json::as_array);
             let position = place.and_then(|yx| Some([yx.first()?.as_f64()?, yx.get(1)?.as_f64()?]));
-            let frame = RawFrame { form, encoding: Encoding::Raw, payload };
+            let frame = RawFrame::new(form, Encoding::Raw, payload);
             let weights = weights.get(row).cloned();
             all.push(Loaded { position, weights, ..Loaded::plain(index, frame) });
         }
