@@ -87,8 +87,14 @@ impl fmt::Display for Dtype {
     }
 }
 
-/// A Rust type that is a pixel type.
-pub trait Pixel: Copy + Send + Sync + 'static {
+mod sealed {
+    /// Keeps other types out.
+    pub trait Sealed {}
+}
+
+/// A Rust type that is a pixel type: integers and floats of up to 8 bytes, of which every bit pattern is a
+/// value.
+pub trait Pixel: sealed::Sealed + Copy + Send + Sync + 'static {
     /// The type's name.
     const DTYPE: Dtype;
     /// Reads one pixel from little-endian bytes; `bytes` holds exactly one.
@@ -99,6 +105,7 @@ pub trait Pixel: Copy + Send + Sync + 'static {
 
 macro_rules! pixel {
     ($($t:ty => $d:ident),*) => {$(
+        impl sealed::Sealed for $t {}
         impl Pixel for $t {
             const DTYPE: Dtype = Dtype::$d;
             #[inline]

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`index`] | scan point indices, ranges and sets of them |
 //! | [`dtype`], [`frame`] | pixel types and frames |
+//! | [`buffer`] | memory for pixels: aligned, used again |
 //! | [`value`] | the values that parameters and HDF5 files hold |
 //! | [`params`] | the declarations of all parameters, checking, the typed parameter structs |
 //! | [`geometry`] | region of interest, centre, orientation and rebinning of a scan |
@@ -22,6 +23,7 @@
 //! | [`disk`] | what there is to know of a disk |
 //! | [`error`] | kinds of failure, and the exit codes they lead to |
 
+pub mod buffer;
 pub mod checksum;
 pub mod codec;
 pub mod disk;

@@ -19,4 +19,4 @@ pub mod run;
 mod signals;
 
 pub use error::PrepareError;
-pub use prepare::{PreparedBatch, Preparer};
+pub use prepare::{OpenBatch, PreparedBatch, Preparer};

@@ -16,7 +16,6 @@ use bytes::Bytes;
 use crossbeam_channel::{Receiver, never, select};
 use ptystream_common::checksum;
 use ptystream_common::error::{Failure, Kind};
-use ptystream_common::frame::Loaded;
 use ptystream_common::index::{Index, IndexRange};
 use ptystream_common::link::{Spoke, SpokeEvent};
 use ptystream_common::loops;
@@ -342,13 +341,22 @@ impl Worker {
             self.ticket_done();
             return Ok(());
         }
-        let begun = Instant::now();
-        let loaded = match work.load(&ticket, parts) {
-            Ok(loaded) => loaded,
+        let done = match ticket.task {
+            Task::Measure => work.measure(&ticket, &parts).map(|centers| {
+                let message = Message::new(stamp, Body::Measured { range, centers });
+                self.args.producer.tx.send(message);
+                None
+            }),
+            Task::Prepare => work.prepare(&ticket, &parts).map(Some),
+        };
+        match done {
+            Ok(None) => self.ticket_done(),
+            Ok(Some((head, parts))) => {
+                self.deliver(Message::with_parts(stamp, Body::Prepared(head), parts));
+            }
             Err(Unloaded::Frames(frames)) => {
                 self.fail(stamp, frames);
                 self.ticket_done();
-                return Ok(());
             }
             Err(Unloaded::Scan(failure)) => {
                 // No other worker could read it: the scan ends.
@@ -356,37 +364,8 @@ impl Worker {
                 self.args.producer.tx.send(Message::new(stamp, body));
                 return Err(failure);
             }
-        };
-        let load_us = begun.elapsed().as_micros() as u32;
-        if ticket.task == Task::Measure {
-            self.measure(stamp, range, &loaded);
-            self.ticket_done();
-            return Ok(());
-        }
-        let begun = Instant::now();
-        match work.prepare(&ticket, &loaded) {
-            Ok((mut head, parts)) => {
-                head.load_us = load_us;
-                head.prepare_us = begun.elapsed().as_micros() as u32;
-                self.deliver(Message::with_parts(stamp, Body::Prepared(head), parts));
-            }
-            Err(frames) => {
-                self.fail(stamp, frames);
-                self.ticket_done();
-            }
         }
         Ok(())
-    }
-
-    fn measure(&mut self, stamp: Stamp, range: IndexRange, loaded: &[Loaded]) {
-        let Some(work) = &mut self.work else { return };
-        match work.measure(loaded) {
-            Ok(centers) => {
-                let body = Body::Measured { range, centers };
-                self.args.producer.tx.send(Message::new(stamp, body));
-            }
-            Err(frames) => self.fail(stamp, frames),
-        }
     }
 
     fn fail(&mut self, stamp: Stamp, frames: Vec<(Index, Failure)>) {

@@ -7,7 +7,6 @@ use crate::plan::{Recipe, ScanArrays};
 use crate::prepare::image::Pixels;
 use crate::prepare::pixel::{Raw, with_type};
 use ptystream_common::dtype::Dtype;
-use ptystream_common::frame::Loaded;
 use ptystream_common::index::{Index, IndexRange};
 use ptystream_common::message::PreparePlan;
 
@@ -41,15 +40,23 @@ impl Signals {
     }
 }
 
+/// What came with a frame beside its pixels and weights.
+#[derive(Debug)]
+pub(crate) struct Beside {
+    pub index: Index,
+    pub position: Option<[f64; 2]>,
+    pub scalars: Vec<f64>,
+}
+
 /// Puts together what is stored of each frame: its own scalars, then the signals.
 pub(crate) fn scalars(
     range: IndexRange,
-    loaded: &[Loaded],
+    beside: &[Beside],
     signals: Option<&[[f64; 3]]>,
 ) -> Option<Vec<Vec<f64>>> {
-    let any = signals.is_some() || loaded.iter().any(|l| !l.scalars.is_empty());
+    let any = signals.is_some() || beside.iter().any(|frame| !frame.scalars.is_empty());
     let of = |(row, index): (usize, Index)| {
-        let Some(frame) = loaded.iter().find(|l| l.index == index) else { return Vec::new() };
+        let Some(frame) = beside.iter().find(|f| f.index == index) else { return Vec::new() };
         let signal = signals.and_then(|all| all.get(row));
         frame.scalars.iter().copied().chain(signal.into_iter().flatten().copied()).collect()
     };

@@ -4,11 +4,14 @@
 //! are converted. What is no plain array of a pixel type is refused.
 
 use super::piece::read_at;
+use bytes::Bytes;
 use npyz::{DType, Endianness, NpyHeader, Order, TypeChar};
+use ptystream_common::buffer::Pool;
 use ptystream_common::dtype::Dtype;
 use ptystream_common::frame::{Array, FrameForm};
 use std::fs::File;
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// Why a `.npy` file cannot be read.
@@ -83,6 +86,7 @@ impl Layout {
 #[derive(Default)]
 pub struct NpyReader {
     last: Option<(Vec<u8>, Layout)>,
+    pool: Pool,
 }
 
 impl NpyReader {
@@ -105,16 +109,17 @@ impl NpyReader {
         let io = |source| NpyError::Io { path: path.to_owned(), source };
         let file = File::open(path).map_err(io)?;
         let found = file.metadata().map_err(io)?.len();
+        let mut header = vec![0; text.len()];
         let is_like_the_last =
-            found >= end && read_at(&file, 0, text.len()).is_ok_and(|header| header == *text);
+            found >= end && file.read_exact_at(&mut header, 0).is_ok_and(|()| header == *text);
         if !is_like_the_last {
             return Ok(None);
         }
         let row = form.shape[1] * form.dtype.size();
         let start = (text.len() + rows.start * row) as u64;
-        let data = read_at(&file, start, rows.len() * row).map_err(io)?;
+        let data = read_at(&file, start, rows.len() * row, &self.pool).map_err(io)?;
         let shape = vec![rows.len(), form.shape[1]];
-        Ok(Some(Array { dtype: form.dtype, shape, data: data.into() }))
+        Ok(Some(Array { dtype: form.dtype, shape, data }))
     }
 
     /// Reads a whole file.
@@ -122,8 +127,10 @@ impl NpyReader {
     /// # Errors
     /// [`NpyError`], naming the file.
     pub fn read(&mut self, path: &Path) -> Result<Array, NpyError> {
-        let bytes =
-            std::fs::read(path).map_err(|source| NpyError::Io { path: path.to_owned(), source })?;
+        let io = |source| NpyError::Io { path: path.to_owned(), source };
+        let file = File::open(path).map_err(io)?;
+        let length = usize::try_from(file.metadata().map_err(io)?.len()).unwrap_or(usize::MAX);
+        let bytes = read_at(&file, 0, length, &self.pool).map_err(io)?;
         let known = self.last.take().filter(|(text, _)| bytes.starts_with(text));
         let (text, layout) = match known {
             Some(known) => known,
@@ -181,17 +188,16 @@ fn layout(head: &NpyHeader) -> Result<Layout, String> {
     })
 }
 
-fn convert(mut bytes: Vec<u8>, place: std::ops::Range<usize>, layout: &Layout) -> Array {
+fn convert(bytes: Bytes, place: Range<usize>, layout: &Layout) -> Array {
     let Layout { dtype, shape, swapped, fortran } = layout;
     let size = dtype.size();
+    let mut data = bytes.slice(place);
     if *swapped && size > 1 {
-        bytes[place.clone()].chunks_exact_mut(size).for_each(<[u8]>::reverse);
+        data = data.chunks_exact(size).flat_map(|item| item.iter().rev().copied()).collect();
     }
-    let data = if *fortran && shape.len() > 1 {
-        c_order(&bytes[place], shape, size).into()
-    } else {
-        bytes::Bytes::from(bytes).slice(place)
-    };
+    if *fortran && shape.len() > 1 {
+        data = c_order(&data, shape, size).into();
+    }
     Array { dtype: *dtype, shape: shape.clone(), data }
 }
 

@@ -1,13 +1,13 @@
 //! One frame's pixels: read, correct, crop, orient, rebin, in one pass over the rows.
 
 use crate::plan::{Layout, Recipe};
-use crate::prepare::buffer::Buffer;
 use crate::prepare::convert::convert;
 use crate::prepare::correct::{self, Correction};
 use crate::prepare::image::{Pixels, transpose};
 use crate::prepare::pixel::{Float, Raw, with_type};
 use crate::prepare::rebin::rebin;
 use crate::prepare::weights::clear;
+use ptystream_common::buffer::Buffer;
 use ptystream_common::dtype::Dtype;
 
 /// Memory that is reused from frame to frame.

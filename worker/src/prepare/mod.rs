@@ -11,9 +11,8 @@
 //! | `invalid` | invalid raw values |
 //! | `image`, `rebin` | where pixels go |
 //! | `weights` | masks |
-//! | `convert`, `pixel`, `buffer` | types and memory |
+//! | `convert`, `pixel` | types |
 
-pub(crate) mod buffer;
 pub(crate) mod convert;
 pub(crate) mod correct;
 pub(crate) mod data;
@@ -27,10 +26,10 @@ use crate::center::Measure;
 use crate::error::PrepareError;
 use crate::plan::{Layout, Recipe, ScanArrays, extent};
 use crate::signals::Signals;
-use buffer::{Buffer, Pool};
 use bytes::Bytes;
 use image::Pixels;
 use pixel::with_type;
+use ptystream_common::buffer::{Buffer, Pool};
 use ptystream_common::codec::{self, Encoding, Filter};
 use ptystream_common::dtype::Dtype;
 use ptystream_common::frame::{Array, Loaded, Region};
@@ -53,6 +52,19 @@ pub struct PreparedBatch {
     pub invalid: Option<Vec<u32>>,
     /// What alignment is judged by, of each frame, where the plan wants it; NaN for a gap.
     pub signals: Option<Vec<[f64; 3]>>,
+}
+
+/// A batch whose frames are still to come.
+#[derive(Debug)]
+pub struct OpenBatch {
+    range: IndexRange,
+    data: Buffer,
+    weights: Buffer,
+    /// Rows that have a frame.
+    filled: Vec<bool>,
+    max_valid: Option<Vec<u32>>,
+    invalid: Option<Vec<u32>>,
+    signals: Option<Vec<[f64; 3]>>,
 }
 
 /// Prepares frames of one scan; holds the scan's arrays and memory that is reused.
@@ -176,76 +188,109 @@ impl Preparer {
         range: IndexRange,
         frames: &[Loaded],
     ) -> Result<PreparedBatch, PrepareError> {
-        let batch = self.plan.batch;
-        let outside = frames.iter().any(|f| !range.contains(f.index));
-        if range.count == 0 || range.count > batch || outside {
-            return Err(PrepareError::Batch { got: frames.len(), batch });
+        let mut batch = self.begin(range)?;
+        for frame in frames {
+            self.add(&mut batch, frame)?;
         }
-        let rows = range.count as usize;
+        self.finish(batch)
+    }
+
+    /// Begins a batch whose frames come one by one.
+    ///
+    /// # Errors
+    /// [`PrepareError::Batch`] if it has no frames or too many; [`GeometryError::NotResolved`] while the
+    /// centre is not known.
+    pub fn begin(&self, range: IndexRange) -> Result<OpenBatch, PrepareError> {
+        let most = self.plan.batch;
+        if range.count == 0 || range.count > most {
+            return Err(PrepareError::Batch { got: range.count as usize, batch: most });
+        }
         let recipe = self.recipe.as_ref().ok_or(GeometryError::NotResolved)?;
-        for frame in frames {
-            self.check(frame, recipe.layout.needed())?;
-        }
-        let (layout, form) = (&recipe.layout, &recipe.form);
-        let n = layout.out_len();
+        let (form, rows) = (&recipe.form, range.count as usize);
+        let n = recipe.layout.out_len() * most as usize;
         let own = !form.common_weights;
-        let mut data = self.pool.take(n * form.data.size() * batch as usize);
-        let weights_bytes = n * form.weights.size() * batch as usize;
-        let mut weights = if own { self.pool.take(weights_bytes) } else { Buffer::default() };
-        let mut filled = vec![false; batch as usize];
-        for frame in frames {
-            filled[(frame.index.0 - range.first.0) as usize] = true;
+        Ok(OpenBatch {
+            range,
+            data: self.pool.take(n * form.data.size()),
+            weights: match own {
+                true => self.pool.take(n * form.weights.size()),
+                false => Buffer::default(),
+            },
+            filled: vec![false; most as usize],
+            max_valid: (own && recipe.layout.rebin > 1).then(|| vec![0; rows]),
+            invalid: recipe.invalid.any().then(|| vec![0; rows]),
+            signals: self.plan.signals.then(|| vec![[f64::NAN; 3]; rows]),
+        })
+    }
+
+    /// Prepares one frame of a batch, as [`Self::prepare`].
+    ///
+    /// # Errors
+    /// [`PrepareError`], naming the frame where it is one frame's fault; the batch goes on without it.
+    pub fn add(&mut self, batch: &mut OpenBatch, frame: &Loaded) -> Result<(), PrepareError> {
+        let recipe = self.recipe.as_ref().ok_or(GeometryError::NotResolved)?;
+        if !batch.range.contains(frame.index) {
+            let (got, batch) = (batch.range.count as usize + 1, self.plan.batch);
+            return Err(PrepareError::Batch { got, batch });
         }
-        for slot in (0..batch as usize).filter(|slot| !filled[*slot]) {
+        self.check(frame, recipe.layout.needed())?;
+        let slot = (frame.index.0 - batch.range.first.0) as usize;
+        decode(frame, &mut self.decoded)?;
+        let raw = raw_pixels(frame, &self.decoded);
+        let dtype = frame.frame.form.dtype;
+        let scale = match &self.arrays.scale {
+            None => 1.0,
+            Some(all) => *all
+                .get(frame.index.0 as usize)
+                .ok_or(PrepareError::ArrayMissing("scale of each frame"))?,
+        };
+        let scale = scale * frame.scale.unwrap_or(1.0);
+        let bad = match &mut batch.invalid {
+            Some(counts) => {
+                counts[slot] = mark_invalid(recipe, dtype, raw, &mut self.bad);
+                Some(&self.bad[..])
+            }
+            None => recipe.bad_flat.as_deref(),
+        };
+        if let Some(all) = &mut batch.signals {
+            all[slot] = self.signals.of(&self.plan, recipe, &self.arrays, raw);
+        }
+        let (scratch, out) = (&mut self.data_scratch, &mut batch.data);
+        data::prepare(recipe, dtype, raw, bad, scale, scratch, out, slot);
+        if !recipe.form.common_weights {
+            let masked = own_weights(frame, &self.arrays);
+            let weight = masked.as_ref().or(frame.weights.as_ref()).unwrap_or(&self.weight);
+            let w = Weights { bytes: &weight.data, dtype: weight.dtype, bad };
+            let (scratch, out) = (&mut self.weight_scratch, &mut batch.weights);
+            let best = store_weights(recipe, &recipe.layout, &w, scratch, out, slot);
+            if let Some(all) = &mut batch.max_valid {
+                all[slot] = best;
+            }
+        }
+        batch.filled[slot] = true;
+        Ok(())
+    }
+
+    /// Completes a batch: rows without a frame become zeros, and what is to be compressed is.
+    ///
+    /// # Errors
+    /// [`PrepareError::Encode`].
+    pub fn finish(&self, batch: OpenBatch) -> Result<PreparedBatch, PrepareError> {
+        let OpenBatch { mut data, mut weights, filled, max_valid, invalid, signals, .. } = batch;
+        let recipe = self.recipe.as_ref().ok_or(GeometryError::NotResolved)?;
+        let (form, n) = (&recipe.form, recipe.layout.out_len());
+        let own = !form.common_weights;
+        for (slot, _) in filled.iter().enumerate().filter(|(_, filled)| !**filled) {
             data.byte_slot(n * form.data.size(), slot).fill(0);
             if own {
                 weights.byte_slot(n * form.weights.size(), slot).fill(0);
             }
         }
-        let mut max_valid = (own && layout.rebin > 1).then(|| vec![0; rows]);
-        let mut invalid = recipe.invalid.any().then(|| vec![0; rows]);
-        let mut signals = self.plan.signals.then(|| vec![[f64::NAN; 3]; rows]);
-
-        for frame in frames {
-            let slot = (frame.index.0 - range.first.0) as usize;
-            decode(frame, &mut self.decoded)?;
-            let raw = raw_pixels(frame, &self.decoded);
-            let dtype = frame.frame.form.dtype;
-            let bad = match &mut invalid {
-                Some(counts) => {
-                    counts[slot] = mark_invalid(recipe, dtype, raw, &mut self.bad);
-                    Some(&self.bad[..])
-                }
-                None => recipe.bad_flat.as_deref(),
-            };
-            let scale = match &self.arrays.scale {
-                None => 1.0,
-                Some(all) => *all
-                    .get(frame.index.0 as usize)
-                    .ok_or(PrepareError::ArrayMissing("scale of each frame"))?,
-            };
-            let scale = scale * frame.scale.unwrap_or(1.0);
-            if let Some(all) = &mut signals {
-                all[slot] = self.signals.of(&self.plan, recipe, &self.arrays, raw);
-            }
-            data::prepare(recipe, dtype, raw, bad, scale, &mut self.data_scratch, &mut data, slot);
-            if own {
-                let masked = own_weights(frame, &self.arrays);
-                let weight = masked.as_ref().or(frame.weights.as_ref()).unwrap_or(&self.weight);
-                let w = Weights { bytes: &weight.data, dtype: weight.dtype, bad };
-                let best =
-                    store_weights(recipe, layout, &w, &mut self.weight_scratch, &mut weights, slot);
-                if let Some(all) = &mut max_valid {
-                    all[slot] = best;
-                }
-            }
-        }
         Ok(PreparedBatch {
             data: encoded(&form.data_filters, data, &self.pool)?,
-            weights: if own {
-                Some(encoded(&form.weights_filters, weights, &self.pool)?)
-            } else {
-                None
+            weights: match own {
+                true => Some(encoded(&form.weights_filters, weights, &self.pool)?),
+                false => None,
             },
             max_valid,
             invalid,

@@ -1,11 +1,11 @@
 //! Weights: the same way as the data, and ptypy's rule for rebinned masks.
 
 use crate::plan::Layout;
-use crate::prepare::buffer::Buffer;
 use crate::prepare::convert::convert;
 use crate::prepare::correct::plain;
 use crate::prepare::image::{Pixels, transpose};
 use crate::prepare::pixel::{Raw, with_type};
+use ptystream_common::buffer::Buffer;
 use ptystream_common::dtype::Dtype;
 
 /// Memory that is reused from frame to frame.

@@ -1,19 +1,22 @@
 //! What a worker does with a ticket: gets its frames, measures or prepares them.
 
 use crate::prepare::Preparer;
+use crate::signals::{Beside, scalars};
 use bytes::Bytes;
 use ptystream_common::checksum;
 use ptystream_common::codec::Encoding;
 use ptystream_common::error::{Failure, Kind};
 use ptystream_common::form::region;
 use ptystream_common::frame::{Array, FrameForm, Loaded, RawFrame};
-use ptystream_common::index::{Index, IndexRange};
+use ptystream_common::index::Index;
 use ptystream_common::message::{ArrayHead, PreparePlan, Prepared, Stamp, Ticket};
 use ptystream_common::source::{Common, Registry, Source, Unloaded, load_each};
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
-/// Frames that cannot be had, and why.
-pub(super) type Failed = Vec<(Index, Failure)>;
+/// Bytes of raw frames that are read before they are prepared, if a frame has less: about half of what
+/// the processor keeps at hand.
+const CACHED_BYTES: usize = 1 << 20;
 
 /// How a worker prepares at the moment: made anew for each plan.
 pub(super) struct Work {
@@ -81,15 +84,16 @@ impl Work {
         Ok(Self { plan, stamp, preparer, source, common, common_weights })
     }
 
-    /// Gets a ticket's frames: from its parts, or from the source. Gaps have none.
-    pub fn load(&mut self, ticket: &Ticket, parts: Vec<Bytes>) -> Result<Vec<Loaded>, Unloaded> {
-        let wanted: Vec<Index> = ticket.range.iter().filter(|i| !ticket.gaps.contains(i)).collect();
-        if wanted.is_empty() {
-            return Ok(Vec::new());
-        }
+    /// Gets frames of a ticket: from its parts, or from the source.
+    fn load(
+        &mut self,
+        ticket: &Ticket,
+        parts: &[Bytes],
+        indices: &[Index],
+    ) -> Result<Vec<Loaded>, Unloaded> {
         match (&ticket.pixels, &mut self.source) {
-            (Some(_), _) => Ok(self.unpack(ticket, &parts)),
-            (None, Some(source)) => load_each(source.as_mut(), &self.common, &wanted),
+            (Some(_), _) => Ok(self.unpack(ticket, parts)),
+            (None, Some(source)) => load_each(source.as_mut(), &self.common, indices),
             (None, None) => {
                 let text = "the ticket has no pixels and the plan no source to read them from";
                 let frame = (ticket.range.first, Failure::new(Kind::Peer, text));
@@ -140,73 +144,109 @@ impl Work {
         loaded
     }
 
-    /// Prepares a batch; on an error, finds out which frames it is about.
+    /// Gets and prepares a ticket's frames, so many at a time that they stay in the processor's cache.
+    ///
+    /// # Errors
+    /// All frames that cannot be had or prepared, or the scan.
     pub fn prepare(
         &mut self,
         ticket: &Ticket,
-        loaded: &[Loaded],
-    ) -> Result<(Prepared, Vec<Bytes>), Failed> {
+        parts: &[Bytes],
+    ) -> Result<(Prepared, Vec<Bytes>), Unloaded> {
         let range = ticket.range;
-        let batch = match self.preparer.prepare(range, loaded) {
-            Ok(batch) => batch,
-            Err(first) => {
-                let mut bad = Vec::new();
-                for frame in loaded {
-                    let one = IndexRange { first: frame.index, count: 1 };
-                    if let Err(error) = self.preparer.prepare(one, std::slice::from_ref(frame)) {
-                        bad.push((frame.index, prepare_failure(frame.index, &error)));
-                    }
+        let of_batch =
+            |error| Unloaded::Frames(vec![(range.first, prepare_failure(range.first, &error))]);
+        let mut batch = self.preparer.begin(range).map_err(of_batch)?;
+        let wanted = wanted(ticket);
+        let at_once = match ticket.pixels {
+            Some(_) => wanted.len().max(1),
+            None => (CACHED_BYTES / self.plan.frame.bytes().max(1)).max(1),
+        };
+        let (mut beside, mut bad) = (Vec::with_capacity(wanted.len()), Vec::new());
+        let (mut load, mut prepare) = (Duration::ZERO, Duration::ZERO);
+        for indices in wanted.chunks(at_once) {
+            let begun = Instant::now();
+            let loaded = match self.load(ticket, parts, indices) {
+                Ok(loaded) => loaded,
+                Err(Unloaded::Frames(frames)) => {
+                    bad.extend(frames);
+                    continue;
                 }
-                if bad.is_empty() {
-                    bad.push((range.first, prepare_failure(range.first, &first)));
+                Err(scan) => return Err(scan),
+            };
+            let loaded_at = Instant::now();
+            load += loaded_at - begun;
+            for frame in loaded {
+                if let Err(error) = self.preparer.add(&mut batch, &frame) {
+                    bad.push((frame.index, prepare_failure(frame.index, &error)));
                 }
-                return Err(bad);
+                let Loaded { index, position, scalars, .. } = frame;
+                beside.push(Beside { index, position, scalars });
             }
-        };
-        let own = loaded.iter().any(|l| l.position.is_some());
-        let positions = match own {
-            true => Some(
-                range
-                    .iter()
-                    .enumerate()
-                    .map(|(row, index)| {
-                        let nominal = ticket.positions.as_ref().and_then(|all| all.get(row));
-                        let own = loaded.iter().find(|l| l.index == index);
-                        own.and_then(|l| l.position).or(nominal.copied()).unwrap_or([f64::NAN; 2])
-                    })
-                    .collect(),
-            ),
-            false => ticket.positions.clone(),
-        };
+            prepare += loaded_at.elapsed();
+        }
+        if !bad.is_empty() {
+            return Err(Unloaded::Frames(bad));
+        }
+        let begun = Instant::now();
+        let batch = self.preparer.finish(batch).map_err(of_batch)?;
         let parts: Vec<Bytes> = [Some(batch.data), batch.weights].into_iter().flatten().collect();
-        let head = Prepared {
+        let mut head = Prepared {
             range,
-            positions,
+            positions: positions(ticket, &beside),
             max_valid: batch.max_valid,
             invalid: batch.invalid,
-            scalars: crate::signals::scalars(range, loaded, batch.signals.as_deref()),
+            scalars: scalars(range, &beside, batch.signals.as_deref()),
             checksums: self.plan.checksums.then(|| checksum::sums(&parts)),
-            load_us: 0,
+            load_us: load.as_micros() as u32,
             prepare_us: 0,
         };
+        head.prepare_us = (prepare + begun.elapsed()).as_micros() as u32;
         Ok((head, parts))
     }
 
-    /// Measures the centre of each frame.
+    /// Gets a ticket's frames and measures the centre of each.
     ///
     /// # Errors
-    /// Which frames are damaged.
-    pub fn measure(&mut self, loaded: &[Loaded]) -> Result<Vec<Option<[f64; 2]>>, Failed> {
+    /// All frames that cannot be had or measured, or the scan.
+    pub fn measure(
+        &mut self,
+        ticket: &Ticket,
+        parts: &[Bytes],
+    ) -> Result<Vec<Option<[f64; 2]>>, Unloaded> {
+        let wanted = wanted(ticket);
+        let loaded = match wanted.is_empty() {
+            true => Vec::new(),
+            false => self.load(ticket, parts, &wanted)?,
+        };
         let mut centers = Vec::with_capacity(loaded.len());
         let mut bad = Vec::new();
-        for frame in loaded {
+        for frame in &loaded {
             match self.preparer.measure(frame) {
                 Ok(center) => centers.push(center),
                 Err(error) => bad.push((frame.index, prepare_failure(frame.index, &error))),
             }
         }
-        if bad.is_empty() { Ok(centers) } else { Err(bad) }
+        if bad.is_empty() { Ok(centers) } else { Err(Unloaded::Frames(bad)) }
     }
+}
+
+/// Returns the indices of which frames are to come.
+fn wanted(ticket: &Ticket) -> Vec<Index> {
+    ticket.range.iter().filter(|i| !ticket.gaps.contains(i)).collect()
+}
+
+/// Returns one position an index: the frame's own, or what the ticket says.
+fn positions(ticket: &Ticket, beside: &[Beside]) -> Option<Vec<[f64; 2]>> {
+    if beside.iter().all(|frame| frame.position.is_none()) {
+        return ticket.positions.clone();
+    }
+    let of = |(row, index): (usize, Index)| {
+        let nominal = ticket.positions.as_ref().and_then(|all| all.get(row));
+        let own = beside.iter().find(|frame| frame.index == index);
+        own.and_then(|frame| frame.position).or(nominal.copied()).unwrap_or([f64::NAN; 2])
+    };
+    Some(ticket.range.iter().enumerate().map(of).collect())
 }
 
 fn prepare_failure(index: Index, error: &crate::error::PrepareError) -> Failure {

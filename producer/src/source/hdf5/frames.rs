@@ -2,6 +2,7 @@
 
 use super::super::piece::read_at;
 use bytes::Bytes;
+use ptystream_common::buffer::Pool;
 use ptystream_common::codec::{self, Encoding, Filter};
 use ptystream_common::dtype::Dtype;
 use ptystream_common::error::chain;
@@ -46,6 +47,7 @@ pub(super) struct Frames {
     outer: Option<usize>,
     way: Way,
     block: Option<Block>,
+    pool: Pool,
     /// What is needed of frames, where [`Self::load`] reads no more.
     needed: Region,
 }
@@ -101,7 +103,18 @@ impl Frames {
         let way = way(&dataset, form, &full)
             .map_err(|e| SourceError::input(format!("{parameter}: {}", chain(&e))))?;
         let needed = Region::whole(form.shape);
-        Ok(Self { dataset, parameter, form, lead, full, outer, way, block: None, needed })
+        Ok(Self {
+            dataset,
+            parameter,
+            form,
+            lead,
+            full,
+            outer,
+            way,
+            block: None,
+            pool: Pool::default(),
+            needed,
+        })
     }
 
     /// Returns the dataset.
@@ -226,7 +239,7 @@ impl Frames {
                 let before = (self.outer.unwrap_or(0) * self.len()) as u64 + nth;
                 let rows = before * self.form.shape[0] as u64 + region.first[0] as u64;
                 let place = offset + rows * row as u64;
-                let data = read_at(file, place, region.shape[0] * row);
+                let data = read_at(file, place, region.shape[0] * row, &self.pool);
                 let data = data.map_err(|e| SourceError::Frame {
                     index,
                     text: format!(
@@ -236,7 +249,7 @@ impl Frames {
                     ),
                     source: Some(Box::new(e)),
                 })?;
-                return Ok(data.into());
+                return Ok(data);
             }
             Way::Chunks { block, .. } | Way::Library { block } => block.clone(),
         };
