@@ -170,6 +170,29 @@ fn encoded_and_unaligned_frames_are_read() {
 }
 
 #[test]
+fn an_encoded_frame_is_decoded_where_it_is_needed() {
+    let (rows, cols) = (200usize, 100usize);
+    let raw = Array::from_items(&[rows, cols], &(0..20_000).map(|i| i as u16).collect::<Vec<_>>());
+    let mut p = plan(&raw, 1, 0);
+    let size = Some([50; 2]);
+    let o = Orientation::from_number(3).unwrap();
+    for center in [[30.0, 30.0], [100.0, 50.0], [199.0, 99.0]] {
+        let at = Center::At(center);
+        p.geometry = Some(Geometry::resolve([rows, cols], size, at, None, None, o, 1).unwrap());
+        let mut preparer = Preparer::new(&p, &BTreeMap::new()).unwrap();
+        let plain = whole(&mut preparer, &[frame(0, &raw)]).unwrap();
+        for filters in [vec![Filter::Bslz4(2)], vec![Filter::Shuffle(2), Filter::Lz4]] {
+            let mut stored = Vec::new();
+            encode(&filters, &raw.data, &mut stored).unwrap();
+            let mut coded = frame(0, &raw);
+            coded.frame.payload = stored.into();
+            coded.frame.encoding = Encoding::Filters(filters);
+            assert_eq!(whole(&mut preparer, &[coded]).unwrap(), plain, "{center:?}");
+        }
+    }
+}
+
+#[test]
 fn arrays_and_frames_that_do_not_fit_are_refused() {
     let raw = Array::from_items(&[4, 4], &[1u16; 16]);
     let mut p = plan(&raw, 1, 0);

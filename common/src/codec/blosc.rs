@@ -27,7 +27,6 @@ pub(super) fn decode(
         return Err(DAMAGED);
     }
     check_len("blosc", expected_len, length as u64)?;
-    out.clear();
     out.resize(expected_len, 0);
     // SAFETY: the container has been validated to lie within `bytes`; it decompresses to `expected_len`
     // bytes, which `out` has, and the library writes no more than it is told there is room for.

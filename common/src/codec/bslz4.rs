@@ -14,15 +14,18 @@
 
 use super::{CodecError, check_len, shuffle, take};
 use lz4_flex::block;
+use std::ops::Range;
 
 const NAME: &str = "bitshuffle-LZ4";
 /// Block length that the filter chooses unless told otherwise.
 const BLOCK: usize = 8192;
 
+/// Decodes the blocks in which bytes of `needed` lie; what `out` holds elsewhere is of no meaning.
 pub(super) fn decode(
     mut input: &[u8],
     size: u8,
     len: usize,
+    needed: &Range<usize>,
     out: &mut Vec<u8>,
 ) -> Result<(), CodecError> {
     let damaged = |what| CodecError::Damaged { filter: NAME, what };
@@ -40,10 +43,14 @@ pub(super) fn decode(
     let (shuffled, rest) = out.split_at_mut(shuffled_len);
     let mut bits = vec![0u8; block_len.min(shuffled_len)];
     let mut planes = vec![0u8; bits.len()];
-    for target in shuffled.chunks_mut(block_len) {
+    for (n, target) in shuffled.chunks_mut(block_len).enumerate() {
         let stored = u32::from_be_bytes(take(&mut input, NAME)?) as usize;
         let (bytes, after) = input.split_at_checked(stored).ok_or(damaged("it ends in a block"))?;
         input = after;
+        let place = n * block_len;
+        if place >= needed.end || place + target.len() <= needed.start {
+            continue;
+        }
         let bits = &mut bits[..target.len()];
         if block::decompress_into(bytes, bits).ok() != Some(target.len()) {
             return Err(damaged("a block does not decode to its length"));
@@ -158,18 +165,43 @@ mod tests {
     use super::*;
 
     #[test]
+    fn only_blocks_that_are_needed_are_decoded() {
+        let items: Vec<u8> = (0..3 * BLOCK + 5).map(|k| (k / 7) as u8).collect();
+        let mut stored = Vec::new();
+        encode(&items, 1, &mut stored).unwrap();
+        let mut out = Vec::new();
+        for needed in
+            [0..1, 0..0, BLOCK - 1..BLOCK + 1, BLOCK..2 * BLOCK, 3 * BLOCK - 1..items.len()]
+        {
+            out.clear();
+            decode(&stored, 1, items.len(), &needed, &mut out).unwrap();
+            assert_eq!((&out[needed.clone()], out.len()), (&items[needed.clone()], items.len()));
+            for (k, block) in out[..3 * BLOCK].chunks(BLOCK).enumerate() {
+                let overlaps = k * BLOCK < needed.end && (k + 1) * BLOCK > needed.start;
+                assert_eq!(block.iter().all(|&b| b == 0), !overlaps, "block {k} for {needed:?}");
+            }
+        }
+        let cut = &stored[..stored.len() - 1];
+        assert!(
+            decode(cut, 1, items.len(), &(0..1), &mut out).is_err(),
+            "it is truncated elsewhere"
+        );
+    }
+
+    #[test]
     fn headers_that_lie_are_refused() {
         let items = [3u8; 64];
         let mut good = Vec::new();
         encode(&items, 2, &mut good).unwrap();
         let mut out = Vec::new();
-        decode(&good, 2, 64, &mut out).unwrap();
+        decode(&good, 2, 64, &(0..64), &mut out).unwrap();
         let with = |place: usize, value: u8| {
             let mut bytes = good.clone();
             bytes[place] = value;
             bytes
         };
-        let refused = |bytes: &[u8], out: &mut Vec<u8>| decode(bytes, 2, 64, out).is_err();
+        let refused =
+            |bytes: &[u8], out: &mut Vec<u8>| decode(bytes, 2, 64, &(0..64), out).is_err();
         assert!(refused(&[0; 12], &mut out), "a header of zeros");
         assert!(refused(&with(7, 63), &mut out), "another total");
         assert!(refused(&with(0, 255), &mut out), "an absurd total");

@@ -4,6 +4,7 @@
 //! a prepared batch is encoded there too, so that the cost of compression scales with the pool.
 
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 mod blosc;
 mod bslz4;
@@ -170,6 +171,21 @@ pub fn decode(
     expected_len: usize,
     out: &mut Vec<u8>,
 ) -> Result<(), CodecError> {
+    decode_part(filters, bytes, expected_len, &(0..expected_len), out)
+}
+
+/// As [`decode`], for whoever needs no other bytes than those of `needed`: what `out` holds elsewhere is
+/// of no meaning, and damage may go unnoticed there.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_part(
+    filters: &[Filter],
+    bytes: &[u8],
+    expected_len: usize,
+    needed: &Range<usize>,
+    out: &mut Vec<u8>,
+) -> Result<(), CodecError> {
     if filters.iter().filter(|f| f.compresses()).count() > 1 {
         return Err(CodecError::Unsupported(format!("{filters:?}")));
     }
@@ -183,7 +199,9 @@ pub fn decode(
     }
     let mut current: Option<Vec<u8>> = None;
     let mut cut = bytes.len();
-    for (filter, &len) in filters.iter().zip(&lengths).rev() {
+    for (at, (filter, &len)) in filters.iter().zip(&lengths).enumerate().rev() {
+        // What a filter before this one has made is needed as a whole.
+        let needed = if at == 0 { needed.clone() } else { 0..len };
         let input = &current.as_deref().unwrap_or(bytes)[..cut];
         let mut next = Vec::new();
         match *filter {
@@ -192,7 +210,9 @@ pub fn decode(
                 continue;
             }
             Filter::Deflate(_) => deflate::decode(input, len, reuse(out, &mut next))?,
-            Filter::Bslz4(size) => bslz4::decode(input, size, len, reuse(out, &mut next))?,
+            Filter::Bslz4(size) => {
+                bslz4::decode(input, size, len, &needed, reuse(out, &mut next))?;
+            }
             Filter::Lz4 => lz4::decode(input, len, reuse(out, &mut next))?,
             Filter::Blosc(_) => blosc::decode(input, len, reuse(out, &mut next))?,
             Filter::Shuffle(size) => {
@@ -250,10 +270,10 @@ pub fn encode(filters: &[Filter], bytes: &[u8], out: &mut Vec<u8>) -> Result<(),
     Ok(())
 }
 
-/// Moves the caller's buffer, with its capacity, into `next`.
+/// Moves the caller's buffer, with whatever it holds, into `next`: clearing it would cost as much as a
+/// copy of the frame.
 fn reuse<'a>(out: &mut Vec<u8>, next: &'a mut Vec<u8>) -> &'a mut Vec<u8> {
     std::mem::swap(out, next);
-    next.clear();
     next
 }
 

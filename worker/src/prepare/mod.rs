@@ -168,7 +168,7 @@ impl Preparer {
     pub fn measure(&mut self, frame: &Loaded) -> Result<Option<[f64; 2]>, PrepareError> {
         self.check(frame, Region::whole(self.plan.frame.shape))?;
         self.same_extent(&self.weight)?;
-        decode(frame, &mut self.decoded)?;
+        decode(frame, Region::whole(self.plan.frame.shape), &mut self.decoded)?;
         if self.measure.is_none() {
             self.measure = Some(Measure::new(&self.plan, &self.arrays));
         }
@@ -235,7 +235,7 @@ impl Preparer {
         }
         self.check(frame, recipe.layout.needed())?;
         let slot = (frame.index.0 - batch.range.first.0) as usize;
-        decode(frame, &mut self.decoded)?;
+        decode(frame, recipe.layout.needed(), &mut self.decoded)?;
         let raw = raw_pixels(frame, &self.decoded);
         let dtype = frame.frame.form.dtype;
         let scale = match &self.arrays.scale {
@@ -335,15 +335,26 @@ impl Preparer {
     }
 }
 
-/// Decodes a frame that is encoded into `out`; checks the length.
-fn decode(frame: &Loaded, out: &mut Vec<u8>) -> Result<(), PrepareError> {
+/// Decodes a frame that is encoded into `out`, as far as a region of it is needed; checks the length.
+fn decode(frame: &Loaded, needed: Region, out: &mut Vec<u8>) -> Result<(), PrepareError> {
     let (index, raw) = (frame.index, &frame.frame);
     let expected = raw.bytes();
     match &raw.encoding {
         Encoding::Raw if raw.payload.len() == expected => Ok(()),
         Encoding::Raw => Err(PrepareError::FrameLength { index, expected, got: raw.payload.len() }),
-        Encoding::Filters(filters) => codec::decode(filters, &raw.payload, expected, out)
-            .map_err(|source| PrepareError::Decode { index, source }),
+        Encoding::Filters(filters) => {
+            // What is encoded is a whole frame.
+            let row = raw.form.shape[1] * raw.form.dtype.size();
+            let rows = needed.first[0]..needed.first[0] + needed.shape[0];
+            codec::decode_part(
+                filters,
+                &raw.payload,
+                expected,
+                &(rows.start * row..rows.end * row),
+                out,
+            )
+            .map_err(|source| PrepareError::Decode { index, source })
+        }
     }
 }
 
