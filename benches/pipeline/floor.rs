@@ -5,15 +5,15 @@
 //! | run | two threads that read a frame's file, prepare, write(2) |
 //! | ipc, tcp | `feed` reads and sends pixels; two `work` prepare; `take` writes: std sockets, blocking, one thread a connection |
 //!
-//! A message is first index, count and length (8 bytes each), then the bytes.
+//! A message is first index, count and length (8 bytes each), then the bytes. Frames are read and sent whole,
+//! or, [`Extent::Kept`], no more of them than is kept: rows are read, and a region of those is sent.
 
-use crate::scan::{CASES, Case, FRAME_BYTES, Folder, HEADER_BYTES};
+use crate::scan::{CASES, Case, Folder, HEADER_BYTES, N};
 use crate::usage::wait;
 use crate::{Sample, Way, sample};
 use bytes::{Bytes, BytesMut};
-use ptystream_common::codec::Encoding;
 use ptystream_common::dtype::Dtype;
-use ptystream_common::frame::{FrameForm, Loaded, RawFrame};
+use ptystream_common::frame::{FrameForm, Loaded, RawFrame, Region};
 use ptystream_common::index::{Index, IndexRange};
 use ptystream_worker::Preparer;
 use std::fs::File;
@@ -30,13 +30,42 @@ use std::time::Instant;
 /// First argument of a process of the floor.
 pub const ROLE: &str = "floor-role";
 
+/// How much of a frame the floor reads and sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// All of it.
+    Whole,
+    /// What is kept.
+    Kept,
+}
+
+impl Extent {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Whole => "whole",
+            Self::Kept => "kept",
+        }
+    }
+}
+
+/// A case, and what is read and sent of its frames.
+struct Work<'a> {
+    folder: &'a Folder,
+    case: &'a Case,
+    kept: Region,
+}
+
 /// Prepares so many frames.
-pub fn measure(folder: &Folder, case: &Case, way: Way, frames: u64) -> Sample {
+pub fn measure(folder: &Folder, case: &Case, way: Way, frames: u64, extent: Extent) -> Sample {
     folder.clear();
     let number = CASES.iter().position(|c| std::ptr::eq(c, case)).unwrap();
     let start = |args: &[&str]| {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.arg(ROLE).arg(folder.root()).args([number.to_string(), frames.to_string()]);
+        command.arg(ROLE).arg(folder.root()).args([
+            number.to_string(),
+            frames.to_string(),
+            extent.name().to_owned(),
+        ]);
         command.args(args).stdout(Stdio::piped()).spawn().unwrap()
     };
     if way == Way::Run {
@@ -74,10 +103,15 @@ pub fn role(args: &[String]) {
     let (folder, case, frames) = (Folder::of(Path::new(args[0])), args[1], args[2]);
     let case = &CASES[case.parse::<usize>().unwrap()];
     let frames: u64 = frames.parse().unwrap();
-    match args[3..] {
-        ["run"] => run(&folder, case, frames),
-        ["feed", way] => feed(&folder, case, frames, way),
-        ["work", feed, take] => work(&folder, case, feed, take),
+    let kept = match args[3] == Extent::Kept.name() {
+        true => case.kept(&folder),
+        false => Region::whole([N; 2]),
+    };
+    let of = Work { folder: &folder, case, kept };
+    match args[4..] {
+        ["run"] => run(&of, frames),
+        ["feed", way] => feed(&of, frames, way),
+        ["work", feed, take] => work(&of, feed, take),
         ["take", way] => take(&folder, way),
         _ => panic!("no such role: {args:?}"),
     }
@@ -98,28 +132,32 @@ impl Batches {
     }
 }
 
-fn read(folder: &Folder, range: IndexRange, pixels: &mut BytesMut) {
-    pixels.resize(range.count as usize * FRAME_BYTES, 0);
-    for (index, frame) in range.iter().zip(pixels.chunks_exact_mut(FRAME_BYTES)) {
-        let file = File::open(folder.frame(index.0)).unwrap();
-        file.read_exact_at(frame, HEADER_BYTES).unwrap();
+/// Reads the rows of which something is kept.
+fn read(of: &Work<'_>, range: IndexRange, pixels: &mut BytesMut) {
+    let rows = of.kept.full_rows(N);
+    let bytes = rows.shape[0] * N * 2;
+    let place = HEADER_BYTES + (rows.first[0] * N * 2) as u64;
+    pixels.resize(range.count as usize * bytes, 0);
+    for (index, frame) in range.iter().zip(pixels.chunks_exact_mut(bytes)) {
+        let file = File::open(of.folder.frame(index.0)).unwrap();
+        file.read_exact_at(frame, place).unwrap();
     }
 }
 
-/// Prepares a batch; gives the memory of the pixels back.
-fn prepare(preparer: &mut Preparer, range: IndexRange, pixels: BytesMut) -> (Bytes, BytesMut) {
+/// Prepares a batch of which `there` has been read; gives the memory of the pixels back.
+fn prepare(
+    preparer: &mut Preparer,
+    range: IndexRange,
+    pixels: BytesMut,
+    there: Region,
+) -> (Bytes, BytesMut) {
     let pixels = pixels.freeze();
-    let form = FrameForm { dtype: Dtype::U16, shape: [crate::scan::N; 2] };
+    let form = FrameForm { dtype: Dtype::U16, shape: [N; 2] };
+    let bytes = there.shape[0] * there.shape[1] * 2;
     let loaded: Vec<Loaded> = (0..range.count as usize)
         .map(|k| {
-            Loaded::plain(
-                Index(range.first.0 + k as u64),
-                RawFrame::new(
-                    form,
-                    Encoding::Raw,
-                    pixels.slice(k * FRAME_BYTES..(k + 1) * FRAME_BYTES),
-                ),
-            )
+            let frame = RawFrame::part(form, there, pixels.slice(k * bytes..(k + 1) * bytes));
+            Loaded::plain(Index(range.first.0 + k as u64), frame)
         })
         .collect();
     let batch = preparer.prepare(range, &loaded).expect("frames that fit");
@@ -127,19 +165,21 @@ fn prepare(preparer: &mut Preparer, range: IndexRange, pixels: BytesMut) -> (Byt
     (batch.data, pixels.try_into_mut().expect("nobody holds the pixels any more"))
 }
 
-fn run(folder: &Folder, case: &Case, frames: u64) {
-    let made: Vec<(Preparer, u32)> = (0..2).map(|_| case.preparer(folder)).collect();
+fn run(of: &Work<'_>, frames: u64) {
+    let made: Vec<(Preparer, u32)> = (0..2).map(|_| of.case.preparer(of.folder)).collect();
     let batches = Batches { next: AtomicU64::new(0), batch: made[0].1.into(), frames };
     let begun = Instant::now();
     std::thread::scope(|scope| {
         for (number, (mut preparer, _)) in made.into_iter().enumerate() {
             let batches = &batches;
             scope.spawn(move || {
-                let mut file = File::create(folder.out().join(format!("floor{number}"))).unwrap();
+                let out = of.folder.out().join(format!("floor{number}"));
+                let mut file = File::create(out).unwrap();
                 let mut pixels = BytesMut::new();
                 while let Some(range) = batches.next() {
-                    read(folder, range, &mut pixels);
-                    let (data, free) = prepare(&mut preparer, range, pixels);
+                    read(of, range, &mut pixels);
+                    let there = of.kept.full_rows(N);
+                    let (data, free) = prepare(&mut preparer, range, pixels, there);
                     pixels = free;
                     file.write_all(&data).unwrap();
                 }
@@ -203,30 +243,39 @@ fn receive(from: &mut dyn Stream, bytes: &mut BytesMut) -> Option<IndexRange> {
     Some(IndexRange::new(word(0), word(1) as u32))
 }
 
-fn feed(folder: &Folder, case: &Case, frames: u64, way: &str) {
-    let (_, batch) = case.preparer(folder);
+fn feed(of: &Work<'_>, frames: u64, way: &str) {
+    let (_, batch) = of.case.preparer(of.folder);
     let batches = Batches { next: AtomicU64::new(0), batch: batch.into(), frames };
-    let streams = accept_two(folder, way, "feed");
+    let streams = accept_two(of.folder, way, "feed");
+    let Region { first: [_, left], shape: [_, width] } = of.kept;
     std::thread::scope(|scope| {
         for mut stream in streams {
             let batches = &batches;
             scope.spawn(move || {
-                let mut pixels = BytesMut::new();
+                let (mut pixels, mut cut) = (BytesMut::new(), BytesMut::new());
                 while let Some(range) = batches.next() {
-                    read(folder, range, &mut pixels);
-                    send(&mut stream, range, &pixels);
+                    read(of, range, &mut pixels);
+                    if width == N {
+                        send(&mut stream, range, &pixels);
+                        continue;
+                    }
+                    cut.clear();
+                    for row in pixels.chunks_exact(N * 2) {
+                        cut.extend_from_slice(&row[left * 2..][..width * 2]);
+                    }
+                    send(&mut stream, range, &cut);
                 }
             });
         }
     });
 }
 
-fn work(folder: &Folder, case: &Case, feed: &str, take: &str) {
-    let (mut preparer, _) = case.preparer(folder);
+fn work(of: &Work<'_>, feed: &str, take: &str) {
+    let (mut preparer, _) = of.case.preparer(of.folder);
     let (mut from, mut to) = (connect(feed), connect(take));
     let mut pixels = BytesMut::new();
     while let Some(range) = receive(&mut from, &mut pixels) {
-        let (data, free) = prepare(&mut preparer, range, pixels);
+        let (data, free) = prepare(&mut preparer, range, pixels, of.kept);
         pixels = free;
         send(&mut to, range, &data);
     }

@@ -5,6 +5,9 @@
 //! same kernel and nothing around it: threads, plain sockets, write(2). Floor and program take
 //! turns, and the ratio is that of their medians.
 //!
+//! The floor reads and sends whole frames. Where frames are cropped the program does not, so that there a
+//! second floor, `floor*`, reads and sends no more than is kept either.
+//!
 //! ```text
 //! cargo bench --bench pipeline [-- WORD...]    only rows in whose name every WORD stands
 //! PTYSTREAM_BENCH_SECS=3                       how long the floor works in each round
@@ -20,6 +23,7 @@ mod sample;
 mod scan;
 mod usage;
 
+use floor::Extent;
 use sample::{Sample, median};
 use scan::{CASES, Case, Folder};
 
@@ -90,33 +94,45 @@ fn main() {
 }
 
 fn compare(folder: &Folder, case: &Case, ways: &[Way], secs: f64, rounds: usize) {
-    let trial = floor::measure(folder, case, Way::Run, 400);
+    let trial = floor::measure(folder, case, Way::Run, 400, Extent::Whole);
     let frames = folder.at_most(case, (trial.rate() * secs) as u64);
     folder.set_points(frames);
     println!("\nu16 512² -> 256², {}: {frames} frames", case.name());
     println!(
-        "{:<5}{:>10}{:>10}{:>7}   {:<38}   {:<30}",
+        "{:<5}{:>10}{:>10}{:>7}{:>10}{:>7}   {:<38}   {:<30}",
         "",
         "frames/s",
         "floor",
         "ratio",
+        "floor*",
+        "ratio*",
         "CPU of the program | of the floor",
         "memory of the program"
     );
     for &way in ways {
-        let (mut floors, mut programs) = (Vec::new(), Vec::new());
+        let (mut floors, mut keepers, mut programs) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..rounds {
-            floors.push(floor::measure(folder, case, way, frames));
+            floors.push(floor::measure(folder, case, way, frames, Extent::Whole));
             programs.push(program::measure(folder, case, way, frames));
+            if !case.corrected {
+                keepers.push(floor::measure(folder, case, way, frames, Extent::Kept));
+            }
         }
         let (floor, program) = (median(floors), median(programs));
         let ratio = program.rate() / floor.rate();
+        let [keeper, other] = match keepers.is_empty() {
+            true => [String::new(), String::new()],
+            false => {
+                let rate = median(keepers).rate();
+                [format!("{rate:.0}"), format!("{:.2}", program.rate() / rate)]
+            }
+        };
         let mark = match way.aim() {
             Some(aim) if ratio < aim => format!("  below the aim of {aim}"),
             _ => String::new(),
         };
         println!(
-            "{:<5}{:>10.0}{:>10.0}{:>7.2}   {:<38}   {:<30}{mark}",
+            "{:<5}{:>10.0}{:>10.0}{:>7.2}{keeper:>10}{other:>7}   {:<38}   {:<30}{mark}",
             way.name(),
             program.rate(),
             floor.rate(),

@@ -2,6 +2,8 @@
 
 use npyz::WriterBuilder;
 use ptystream::config::{self, ConfigArgs};
+use ptystream_common::form::region;
+use ptystream_common::frame::Region;
 use ptystream_producer::scan::Scan;
 use ptystream_worker::Preparer;
 use std::fs;
@@ -10,8 +12,6 @@ use std::path::{Path, PathBuf};
 
 /// Pixels of a raw frame along an axis.
 pub const N: usize = 512;
-/// Bytes of a raw frame.
-pub const FRAME_BYTES: usize = N * N * 2;
 /// Bytes before the pixels of a frame's file.
 pub const HEADER_BYTES: u64 = 128;
 /// Different frames.
@@ -93,12 +93,22 @@ impl Case {
         set
     }
 
-    /// Makes what prepares frames, exactly as the program does; returns also the batch.
-    pub fn preparer(&self, folder: &Folder) -> (Preparer, u32) {
+    /// Opens the scan as the program does.
+    fn open(&self, folder: &Folder) -> Scan {
         let registry = ptystream_producer::source::builtin();
         let args = ConfigArgs { set: self.parameters(folder, FRAMES), ..ConfigArgs::default() };
         let config = config::load(&args, &registry).expect("the parameters are complete");
-        let scan = Scan::open(&config.data, &config.pipeline, &registry).expect("a readable scan");
+        Scan::open(&config.data, &config.pipeline, &registry).expect("a readable scan")
+    }
+
+    /// Returns what is kept of a raw frame.
+    pub fn kept(&self, folder: &Folder) -> Region {
+        region(&self.open(folder).plan).expect("the centre is given")
+    }
+
+    /// Makes what prepares frames, exactly as the program does; returns also the batch.
+    pub fn preparer(&self, folder: &Folder) -> (Preparer, u32) {
+        let scan = self.open(folder);
         let named = scan.arrays.iter().map(|(head, data)| {
             let array = ptystream_common::frame::Array {
                 dtype: head.dtype,
