@@ -88,6 +88,19 @@ def test_a_file_is_followed_while_it_grows(ptystream, config, tmp_path, grow, li
     np.testing.assert_allclose(got.positions, [[(k + 1) * 1e-6, 2e-6 * k] for k in range(40)])
 
 
+def test_a_coordinate_that_is_ahead_of_the_other_makes_no_grid(ptystream, config, tmp_path):
+    # As a reader sees it that comes while the writer is between the two datasets.
+    frames = pixels(8, (64, 64))
+    with h5py.File(tmp_path / "scan.h5", "w", libver=("v110", "v110")) as file:
+        file.create_dataset("data", data=frames, maxshape=(None, 64, 64))
+        file.create_dataset("y", data=np.arange(8.0), maxshape=(None,))
+        file.create_dataset("x", data=np.arange(9.0) + 20, maxshape=(None,))
+    ptystream("run", config(block(num_frames=8), {"frames_per_chunk": 4}), "--quiet")
+    got = read(tmp_path / "out.ptyd")
+    np.testing.assert_array_equal(got.data, frames)
+    np.testing.assert_allclose(got.positions, [[k * 1e-6, (k + 20) * 1e-6] for k in range(8)])
+
+
 def test_the_length_is_that_of_a_dataset_that_is_there_before(ptystream, config, tmp_path):
     frames = pixels(24, (64, 64))
     # That of the shape that positions will have, or of room made beforehand that live keys fill.

@@ -27,11 +27,15 @@ struct Axis {
     values: Vec<f64>,
     /// It is the axis of a grid, or one coordinate of each point.
     one_dimensional: bool,
+    /// Others may follow.
+    grows: bool,
 }
 
 /// See the module.
 pub(super) struct Growth {
     axes: Option<[Axis; 2]>,
+    /// Whether those are the axes of a grid: known once they have been read, or where their shapes are given.
+    meshed: Option<bool>,
     there: usize,
     pace: Pace,
     looked: Option<Instant>,
@@ -75,6 +79,7 @@ fn axis(files: &mut Files, name: &str) -> Result<Option<Axis>, SourceError> {
     Ok(Some(Axis {
         values: values.map(|v| v * multiplier).collect(),
         one_dimensional: column.is_none() && array.shape.len() == 1,
+        grows: dataset.can_grow(),
     }))
 }
 
@@ -122,11 +127,9 @@ impl Growth {
         let slow = shape(fresh(files, "positions", "slow_key_with_expected_shape")?);
         let fast = shape(fresh(files, "positions", "fast_key_with_expected_shape")?);
         let points = |shape: &[usize]| shape.iter().product::<usize>();
+        let is_grid = matches!((&slow, &fast), (Some(s), Some(f)) if s.len() == 1 && s != f);
         let expected = match (&slow, &fast) {
-            // Two axes are meshed.
-            (Some(slow), Some(fast)) if slow.len() == 1 && slow != fast => {
-                Some(points(slow) * points(fast))
-            }
+            (Some(slow), Some(fast)) if is_grid => Some(points(slow) * points(fast)),
             (Some(one), _) | (_, Some(one)) => Some(points(one)),
             // Room is made beforehand where live keys say what of it is filled.
             (None, None) if live => {
@@ -137,6 +140,7 @@ impl Growth {
         };
         Ok(Self {
             axes: (!stream && both).then(Default::default),
+            meshed: is_grid.then_some(true),
             there: 0,
             pace,
             looked: None,
@@ -176,7 +180,9 @@ impl Growth {
             && let (Some(slow), Some(fast)) = (axis(files, "slow")?, axis(files, "fast")?)
         {
             let axes = [slow, fast];
-            there = there.min(points(&axes));
+            let total = Keys(&files.spec).count("num_frames")?.or(self.expected);
+            let meshed = *self.meshed.get_or_insert_with(|| is_mesh(&axes, total));
+            there = there.min(points(&axes, meshed));
             self.axes = Some(axes);
         }
         if there > self.there {
@@ -207,9 +213,9 @@ impl Growth {
 
     /// Returns the position of a frame.
     pub(super) fn position(&self, index: u64) -> Option<[f64; 2]> {
-        let axes @ [slow, fast] = self.axes.as_ref()?;
+        let [slow, fast] = self.axes.as_ref()?;
         let at = usize::try_from(index).ok()?;
-        if is_mesh(axes) {
+        if self.meshed == Some(true) {
             let columns = fast.values.len().max(1);
             return Some([*slow.values.get(at / columns)?, *fast.values.get(at % columns)?]);
         }
@@ -217,12 +223,45 @@ impl Growth {
     }
 }
 
-/// Two axes of a grid, and no list of points.
-fn is_mesh([slow, fast]: &[Axis; 2]) -> bool {
-    slow.one_dimensional && fast.one_dimensional && slow.values.len() != fast.values.len()
+/// Tells two axes of a grid from the coordinates of a list of points, in a scan of `total` frames.
+///
+/// By how long they are, but not where both grow: one may have a point more than the other only because the
+/// writer went on while they were read.
+fn is_mesh([slow, fast]: &[Axis; 2], total: Option<usize>) -> bool {
+    let differ = slow.values.len() != fast.values.len();
+    let of_all = |axis: &Axis| total == Some(axis.values.len());
+    let meshed = match (slow.grows, fast.grows) {
+        (true, true) => false,
+        (false, false) => differ,
+        (true, false) => !of_all(fast),
+        (false, true) => !of_all(slow),
+    };
+    slow.one_dimensional && fast.one_dimensional && meshed
 }
 
-fn points(axes: &[Axis; 2]) -> usize {
+fn points(axes: &[Axis; 2], meshed: bool) -> usize {
     let [slow, fast] = [axes[0].values.len(), axes[1].values.len()];
-    if is_mesh(axes) { slow * fast } else { slow.min(fast) }
+    if meshed { slow * fast } else { slow.min(fast) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn axes_of_a_grid_are_told_from_lists_whose_lengths_differ_for_a_moment() {
+        let axis = |n: usize, grows| Axis { values: vec![0.0; n], one_dimensional: true, grows };
+        let mesh = |slow, fast, total| is_mesh(&[slow, fast], total);
+        assert!(!mesh(axis(7, true), axis(8, true), Some(56)), "the writer was between the two");
+        assert!(!mesh(axis(9, true), axis(8, true), None));
+        assert!(mesh(axis(7, false), axis(8, false), None));
+        assert!(!mesh(axis(8, false), axis(8, false), None));
+        assert!(mesh(axis(3, true), axis(8, false), Some(40)), "a grid that grows by lines");
+        assert!(!mesh(axis(3, true), axis(40, false), Some(40)), "one was written beforehand");
+        assert!(!mesh(axis(40, false), axis(3, true), Some(40)));
+        let column = Axis { one_dimensional: false, ..axis(7, false) };
+        assert!(!mesh(column, axis(8, false), None));
+        assert_eq!(points(&[axis(7, true), axis(8, true)], false), 7);
+        assert_eq!(points(&[axis(7, true), axis(8, true)], true), 56);
+    }
 }
