@@ -27,7 +27,7 @@ socket = zmq.Context().socket(zmq.ROUTER)
 socket.bind(sys.argv[1])
 socket.setsockopt(zmq.RCVTIMEO, 60000)
 who, head, *rest = socket.recv_multipart()
-assert head[:6] == b'PTYS\\x05\\x00', head
+assert head[:6] == b'PTYS\\x06\\x00', head
 socket.send_multipart([who, b'PTYS\\x63\\x00what comes now is of another version'])
 while True:
     try:
@@ -66,7 +66,7 @@ socket.send(b'PTYS\\x63\\x00what comes now is of another version')
 print(socket.recv())
 ";
     let answer = python(script, &[&p]).expect("Python was there before");
-    assert!(answer.starts_with("b'PTYS\\x05\\x00"), "{answer}");
+    assert!(answer.starts_with("b'PTYS\\x06\\x00"), "{answer}");
     assert!(answer.contains("speaks wire version 6 and was sent version 99"), "{answer}");
     producer.end().must(4, &[words[0], words[1], "no sink at ipc://"]);
 }
@@ -75,11 +75,11 @@ print(socket.recv())
 const GARBAGE: &str = "
 import random, sys, zmq
 random.seed(1)
-hello = (b'PTYS\\x05\\x00\\x82\\xa5stamp\\x82\\xa6run_id\\x00\\xa5epoch\\x00\\xa4body\\x81\\xa5hello'
+hello = (b'PTYS\\x06\\x00\\x82\\xa5stamp\\x82\\xa6run_id\\x00\\xa5epoch\\x00\\xa4body\\x81\\xa5hello'
          b'\\x82\\xa4role\\xa6worker\\xa4name\\xa5ghost')
 context = zmq.Context()
 for address in sys.argv[1:]:
-    messages = [[b''], [b'', b''], [b'PTYS'], [b'PTYS\\x05\\x00'], [hello, b'a part too many']]
+    messages = [[b''], [b'', b''], [b'PTYS'], [b'PTYS\\x06\\x00'], [hello, b'a part too many']]
     messages += [[hello[:n]] for n in range(len(hello))]
     for _ in range(200):
         bad = bytearray(hello)

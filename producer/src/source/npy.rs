@@ -193,7 +193,9 @@ fn convert(bytes: Bytes, place: Range<usize>, layout: &Layout) -> Array {
     let size = dtype.size();
     let mut data = bytes.slice(place);
     if *swapped && size > 1 {
-        data = data.chunks_exact(size).flat_map(|item| item.iter().rev().copied()).collect();
+        let mut items = data.to_vec();
+        items.chunks_exact_mut(size).for_each(<[u8]>::reverse);
+        data = items.into();
     }
     if *fortran && shape.len() > 1 {
         data = c_order(&data, shape, size).into();

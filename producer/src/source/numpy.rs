@@ -77,7 +77,7 @@ pub struct NumpySource {
     points: Vec<Point>,
     reader: NpyReader,
     form: Option<FrameForm>,
-    /// The rows that are needed, where not all are.
+    /// The rows that are needed, once that is known.
     rows: Option<Range<usize>>,
     warnings: Vec<String>,
     live: Option<Live>,
@@ -190,6 +190,9 @@ impl NumpySource {
     /// Reads a frame's needed rows; `None` where it has to be read as a whole.
     fn read_rows(&mut self, at: usize) -> Result<Option<Array>, String> {
         let (Some(rows), Some(form)) = (self.rows.clone(), self.form) else { return Ok(None) };
+        if rows.len() == form.shape[0] {
+            return Ok(None);
+        }
         self.read(at, |reader, path| reader.read_rows(path, form, &rows))
     }
 
