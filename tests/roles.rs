@@ -290,3 +290,14 @@ fn a_worker_that_cannot_open_the_source_says_so_to_all() {
     worker.end().must(3, &["positions.txt' is missing"]);
     assert!(!desk.at("a.ptyd").exists());
 }
+
+#[test]
+fn nobody_waits_for_the_interval_between_masters() {
+    let desk = Desk::new();
+    // More frames than a horizon has, and less time than the interval.
+    let data = "shape = 16\nraw_shape = 20\nsave = 'link'";
+    desk.moonflower("a", 1500, data, "batch = 7\npublish_interval_secs = 3600");
+    desk.run("run a.toml --quiet").must(0, &[]);
+    assert_eq!(desk.report("a.ptyd.report.json")["frames"]["received"], 1500);
+    assert_eq!(desk.names("a.ptyd.part").len(), 215);
+}

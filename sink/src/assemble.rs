@@ -221,6 +221,11 @@ impl Assembler {
         closed
     }
 
+    /// Tells whether the last chunk is closed.
+    pub fn has_closed_all(&self) -> bool {
+        self.length.is_some_and(|n| self.next.1 >= n)
+    }
+
     /// Tells whether the index that is next to be stored has come, and its chunk is not whole.
     pub fn is_waiting(&self) -> bool {
         self.accepted.contains(self.next.1)

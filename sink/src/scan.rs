@@ -89,6 +89,9 @@ impl Scan {
         for chunk in self.assembler.close() {
             self.store(chunk);
         }
+        if self.assembler.has_closed_all() {
+            self.disk.hurry();
+        }
     }
 
     /// Closes a chunk before it is whole, where frames have waited for too long.

@@ -27,6 +27,7 @@ enum Job {
         sums: Option<Vec<u32>>,
     },
     Close(Box<ClosedChunk>),
+    Hurry,
     Finish(Box<Finish>),
     Abandon,
 }
@@ -34,6 +35,7 @@ enum Job {
 /// What the writing thread hands to the publishing one.
 enum Part {
     Closed(Box<ClosedPart>, IndexRange),
+    Hurry,
     Finish(Box<Finish>),
     Abandon,
 }
@@ -73,7 +75,7 @@ impl DiskTimes {
 /// When masters are replaced.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
-    /// Least time between two, unless too many frames wait.
+    /// Least time between two, unless too many frames wait or no more will come.
     pub interval: Duration,
     /// So many frames do not wait any longer: the producer hands out no more than a horizon's beyond those
     /// that are durable.
@@ -135,6 +137,11 @@ impl Disk {
     /// Closes a chunk; it is published next.
     pub fn close(&self, chunk: ClosedChunk) {
         self.send(Job::Close(Box::new(chunk)));
+    }
+
+    /// No more chunks will come: those that are closed do not wait for others.
+    pub fn hurry(&self) {
+        self.send(Job::Hurry);
     }
 
     /// Completes the file.
@@ -205,6 +212,10 @@ fn write(
                     pass(closed, Part::Closed(Box::new(part), range));
                 })
             }
+            Job::Hurry => {
+                pass(closed, Part::Hurry);
+                Ok(())
+            }
             Job::Finish(finish) => {
                 pass(closed, Part::Finish(finish));
                 Ok(())
@@ -261,6 +272,7 @@ fn publish(
                     continue;
                 }
             }
+            Ok(Part::Hurry) => {}
             Ok(other) => end = Some(other),
             Err(()) if parts.is_empty() => return busy,
             Err(()) => {}
@@ -309,7 +321,7 @@ fn discard(inbox: &Receiver<Job>, events: &Sender<DiskEvent>) -> Duration {
     let mut chunks = 0;
     for job in inbox {
         match job {
-            Job::CommonWeights(_) => {}
+            Job::CommonWeights(_) | Job::Hurry => {}
             Job::Put { from, .. } => tell(events, DiskEvent::Written(vec![from])),
             Job::Close(chunk) => {
                 chunks += 1;

@@ -119,7 +119,7 @@ pub const PIPELINE: &[ParamDecl] = &[
         .doc("So that a reader in the middle of its work can finish. Only with `live`.")
         .level(2)
         .bytes_unaffected(),
-    ParamDecl::new("publish_interval_secs", &[T::Float], D::Float(0.2), "Least time between two versions of the master file, unless workers would have to wait for the next one.")
+    ParamDecl::new("publish_interval_secs", &[T::Float], D::Float(0.2), "Least time between two versions of the master file, unless workers would have to wait for the next one, or the scan is complete.")
         .limits(Some(0.0), None)
         .unit("s")
         .level(2)
