@@ -241,7 +241,8 @@ pub trait Source: Send {
     /// Hears that no other pixels of frames are needed from now on than those of `region`, in which case
     /// [`Self::load`] may return those, or more of each frame, and [`Self::correct`] is given the same.
     ///
-    /// For sources that then read less; the default goes on with whole frames.
+    /// For sources that then read less; the default goes on with whole frames. A live source is not told:
+    /// its frames are kept whole.
     fn narrow(&mut self, _region: Region) {}
 
     /// Reads the frames of `indices`, in that order.

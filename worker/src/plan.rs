@@ -3,9 +3,9 @@
 use crate::error::PrepareError;
 use crate::prepare::correct::Correction;
 use crate::prepare::invalid::Invalid;
-use ptystream_common::form::{Window, prepared_form, window};
-use ptystream_common::frame::Array;
-use ptystream_common::geometry::Geometry;
+use ptystream_common::form::{Window, prepared_form, region, window};
+use ptystream_common::frame::{Array, Region};
+use ptystream_common::geometry::{Geometry, GeometryError};
 use ptystream_common::message::{PreparePlan, PreparedForm, WeightsFrom};
 use ptystream_common::params::{Arithmetic, Compat};
 use std::collections::BTreeMap;
@@ -94,6 +94,8 @@ pub(crate) struct Recipe {
     pub form: PreparedForm,
     /// The way of the frames.
     pub layout: Layout,
+    /// The pixels of a frame that are needed: what it shares with the region of interest.
+    pub needed: Region,
     /// What is done to each pixel on the way.
     pub correction: Correction,
     /// Which raw values are invalid.
@@ -116,6 +118,7 @@ impl Recipe {
         let weight = arrays.weight.as_ref().map(|w| (w.dtype, extent(w)));
         let form = prepared_form(plan, weight)?;
         let layout = Layout::new(geometry, plan.frame.shape, false);
+        let needed = region(plan).ok_or(GeometryError::NotResolved)?;
         let compat = plan.compat == Compat::Ptypy;
         let fast = plan.arithmetic == Arithmetic::Fast && !compat;
         let correction = Correction::new(plan.frame.dtype, arrays, &layout, fast, compat);
@@ -131,7 +134,7 @@ impl Recipe {
             _ => None,
         };
         let invalid = Invalid::new(plan.valid_range, &plan.bad_values);
-        Ok(Self { form, layout, correction, invalid, bad_flat, fast, compat })
+        Ok(Self { form, layout, needed, correction, invalid, bad_flat, fast, compat })
     }
 }
 

@@ -7,7 +7,7 @@ use super::Ending;
 use super::join::{Point, Ready};
 use super::listener::Listener;
 use super::settings::{Kind, Settings};
-use ptystream_common::frame::{Array, FrameForm, Loaded, Region};
+use ptystream_common::frame::{Array, FrameForm, Loaded};
 use ptystream_common::index::Index;
 use ptystream_common::message::WANTED;
 use ptystream_common::source::{
@@ -231,10 +231,6 @@ impl Source for Joined {
                 _ => Ok(Check { accessible, end_of_scan: None }),
             },
         }
-    }
-
-    fn narrow(&mut self, region: Region) {
-        self.inner.narrow(region);
     }
 
     fn load(&mut self, indices: &[Index]) -> Result<Vec<Loaded>, SourceError> {

@@ -24,12 +24,6 @@ impl<'a> Pixels<'a> {
 }
 
 impl Layout {
-    /// Returns the pixels that are shared with the region of interest.
-    pub fn needed(&self) -> Region {
-        let first = [self.rows.src, self.cols.src];
-        Region { first, shape: [self.rows.len, self.cols.len] }
-    }
-
     /// Returns the bytes of row `y` of the part shared with the region of interest.
     #[inline(always)]
     pub fn bytes_of<'a, T: Raw>(&self, pixels: Pixels<'a>, y: usize) -> &'a [u8] {

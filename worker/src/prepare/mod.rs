@@ -233,9 +233,9 @@ impl Preparer {
             let (got, batch) = (batch.range.count as usize + 1, self.plan.batch);
             return Err(PrepareError::Batch { got, batch });
         }
-        self.check(frame, recipe.layout.needed())?;
+        self.check(frame, recipe.needed)?;
         let slot = (frame.index.0 - batch.range.first.0) as usize;
-        decode(frame, recipe.layout.needed(), &mut self.decoded)?;
+        decode(frame, recipe.needed, &mut self.decoded)?;
         let raw = raw_pixels(frame, &self.decoded);
         let dtype = frame.frame.form.dtype;
         let scale = match &self.arrays.scale {

@@ -180,8 +180,14 @@ impl Growth {
             && let (Some(slow), Some(fast)) = (axis(files, "slow")?, axis(files, "fast")?)
         {
             let axes = [slow, fast];
-            let total = Keys(&files.spec).count("num_frames")?.or(self.expected);
-            let meshed = *self.meshed.get_or_insert_with(|| is_mesh(&axes, total));
+            let meshed = match self.meshed {
+                Some(known) => known,
+                None => {
+                    let total = Keys(&files.spec).count("num_frames")?;
+                    is_mesh(&axes, total.or(self.expected))
+                }
+            };
+            self.meshed = Some(meshed);
             there = there.min(points(&axes, meshed));
             self.axes = Some(axes);
         }
