@@ -5,6 +5,7 @@
 //! keeps a scan waiting; the process stays until it has ended.
 
 use ptystream_common::error::Failure;
+use ptystream_common::h5;
 use ptystream_common::params::PipelineParams;
 use ptystream_common::report::ScanReport;
 use std::path::{Path, PathBuf};
@@ -64,7 +65,7 @@ impl Hooks {
         // Results of a scan go to stdout, what is said beside them to stderr.
         let stdout = std::io::stderr();
         shell.stdout(stdout_of(&stdout));
-        match shell.spawn() {
+        match h5::spawn(&mut shell) {
             Err(error) => tracing::warn!("pipeline.{name} cannot be run: {error}"),
             Ok(mut child) => {
                 let wait = move || match child.wait() {

@@ -1,6 +1,7 @@
 //! The processes of a scan: started, struck, started again, and judged by how they end.
 
 use super::plan::Role;
+use ptystream_common::h5;
 use std::fs::File;
 use std::io;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -87,14 +88,14 @@ impl Actor {
         let mut command = Command::new(&self.program);
         #[cfg(target_os = "linux")]
         end_with_parent(&mut command);
-        let child = command
+        command
             .args(&self.words)
             .current_dir(&self.folder)
             .env_remove("PTYSTREAM_LOG")
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()?;
+            .stderr(log);
+        let child = h5::spawn(&mut command)?;
         self.child = Some(child);
         self.started = Instant::now();
         (self.due, self.struck, self.stopped_until) = (None, None, None);

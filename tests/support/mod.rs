@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test program uses a part")]
 
 use ptystream::compare::{CompareOptions, compare};
+use ptystream_common::h5;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -80,16 +81,17 @@ impl Desk {
     pub fn start_within(&self, by: &[&str], name: &str, line: &str) -> Role {
         let (out, err) = (self.at(&format!("{name}.stdout")), self.at(&format!("{name}.stderr")));
         let mut words = by.iter().copied().chain([env!("CARGO_BIN_EXE_ptystream")]);
-        let child = Command::new(words.next().expect("the program itself, at least"))
+        let mut command = Command::new(words.next().expect("the program itself, at least"));
+        command
             .args(words)
             .args(line.split_whitespace())
             .current_dir(self.path())
             .env_remove("PTYSTREAM_LOG")
             .stdin(Stdio::null())
             .stdout(File::create(&out).expect("a file for stdout"))
-            .stderr(File::create(&err).expect("a file for stderr"))
-            .spawn()
-            .expect("the program starts");
+            .stderr(File::create(&err).expect("a file for stderr"));
+        // Other tests of the same program have files open.
+        let child = h5::spawn(&mut command).expect("the program starts");
         Role { child, out, err }
     }
 

@@ -7,6 +7,7 @@
 use bytes::Bytes;
 use ptystream_common::dtype::Dtype;
 use ptystream_common::frame::Array;
+use ptystream_common::h5;
 use serde_json::{Value as Json, json};
 use std::ffi::OsString;
 use std::io::{BufReader, BufWriter, Read, Write};
@@ -88,7 +89,7 @@ impl Host {
         }
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let start = |source| HostError::Start { name: name.clone(), source };
-        let mut child = command.spawn().map_err(start)?;
+        let mut child = h5::spawn(&mut command).map_err(start)?;
         let (Some(to), Some(from)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(start(std::io::Error::other("it has no pipes")));
         };
