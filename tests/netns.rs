@@ -161,14 +161,15 @@ fn a_short_cut_is_healed_by_tcp_alone() {
     let Some(hosts) = hosts() else { return };
     let desk = Desk::new();
     let scan = Scan::new(&desk, &hosts, 120, String::new(), THERE);
-    let mut roles = vec![scan.producer(""), scan.sink(&hosts.there)];
-    roles.push(scan.worker(&hosts.here, "near"));
-    roles.push(scan.worker(&hosts.there, "far"));
+    let mut producer = scan.producer("");
+    let (near, far) = (scan.worker(&hosts.here, "near"), scan.worker(&hosts.there, "far"));
+    producer.wait_joined(2);
+    let sink = scan.sink(&hosts.there);
     wait_for_chunks(&desk, 2);
     hosts.pull();
     std::thread::sleep(Duration::from_millis(400));
     hosts.plug();
-    scan.end(roles);
+    scan.end(vec![producer, sink, near, far]);
 }
 
 #[test]
@@ -179,11 +180,11 @@ fn a_worker_that_is_cut_off_is_replaced_and_comes_back() {
     // A hundred frames a second: the scan lasts longer than the cut, however fast the worker is.
     let scan = Scan::new(&desk, &hosts, if long() { 3000 } else { 700 }, flag, HERE);
     let mut producer = scan.producer(" --set data.live=true");
-    let sink = scan.sink(&hosts.here);
     let near = scan.worker(&hosts.here, "near");
     let mut far = scan.worker(&hosts.there, "far");
+    producer.wait_joined(2);
+    let sink = scan.sink(&hosts.here);
     wait_for_chunks(&desk, 2);
-    producer.wait_said("worker=\"far\"");
     hosts.pull();
     let pulled = Instant::now();
     producer.wait_said("connection is lost worker=\"far\"");

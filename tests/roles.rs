@@ -18,6 +18,11 @@ fn frames_of(report: &serde_json::Value, worker: &str) -> u64 {
     mine.filter_map(|w| w["frames"].as_u64()).sum()
 }
 
+fn free(host: &str) -> std::net::SocketAddr {
+    let listener = std::net::TcpListener::bind((host, 0)).expect("a port");
+    listener.local_addr().expect("its address")
+}
+
 #[test]
 fn files_are_equal_for_any_number_of_workers_over_tcp_and_ipc() {
     let desk = Desk::new();
@@ -45,18 +50,19 @@ fn files_are_equal_for_any_number_of_workers_over_tcp_and_ipc() {
              --set data.load_parallel=None"
         ))
         .must(0, &[]);
-        let any = |what: &str| match link {
-            "tcp" => "tcp://127.0.0.1:0".to_owned(),
-            _ => desk.ipc(&format!("{name}.{what}")),
+        let (at, s) = match link {
+            // Nobody else is at that host, so the port stays free until the sink has it.
+            "tcp" => ("tcp://127.0.0.1:0".to_owned(), format!("tcp://{}", free("127.70.0.1"))),
+            _ => (desk.ipc(&format!("{name}.p")), desk.ipc(&format!("{name}.s"))),
         };
         let mut producer =
-            desk.start("producer", &format!("producer {name}.toml --bind {} --quiet", any("p")));
+            desk.start("producer", &format!("producer {name}.toml --bind {at} --quiet"));
         let p = producer.address();
-        let mut sink = desk.start("sink", &format!("sink --producer {p} --bind {}", any("s")));
-        let s = sink.address();
         let mut roles: Vec<_> = (0..workers)
             .map(|w| desk.start(&format!("w{w}"), &format!("worker --producer {p} --sink {s}")))
             .collect();
+        producer.wait_joined(workers);
+        let sink = desk.start("sink", &format!("sink --producer {p} --bind {s}"));
         roles.extend([producer, sink]);
         for role in roles {
             role.end().must(0, &[]);
@@ -75,6 +81,7 @@ fn files_are_equal_for_any_number_of_workers_over_tcp_and_ipc() {
             assert_eq!(here[key], there[key], "{key}");
         }
         assert_eq!(there["frames"]["written"], 100);
+        assert_eq!(there["workers"].as_array().map(Vec::len), Some(workers), "{there}");
         assert_eq!(here["frames"]["written"], 100);
         assert!(there["started"].is_string(), "the producer has told its part: {there}");
     }
@@ -141,10 +148,13 @@ fn roles_start_in_any_order() {
 fn the_threads_of_a_worker_are_workers_of_their_own() {
     let desk = Desk::new();
     desk.moonflower("a", 120, "shape = 128\nsave = 'link'", "compression = 'gzip:9'\nbatch = 1");
-    let (producer, _, sink) = desk.roles("a", &[]);
     let (p, s) = (desk.ipc("p"), desk.ipc("s"));
+    let line = format!("producer a.toml --bind {p} --quiet --report a.json");
+    let mut producer = desk.start("producer", &line);
     let line = format!("worker --producer {p} --sink {s} --threads 3 --name many --window 2");
     let worker = desk.start("many", &line);
+    producer.wait_joined(3);
+    let sink = desk.start("sink", &format!("sink --producer {p} --bind {s}"));
     for role in [producer, sink, worker] {
         role.end().must(0, &[]);
     }

@@ -175,12 +175,24 @@ impl Role {
 
     /// Waits until stderr holds `words`.
     pub fn wait_said(&mut self, words: &str) {
+        self.wait(&format!("never said '{words}'"), |said| said.contains(words));
+    }
+
+    fn wait(&mut self, or: &str, until: impl Fn(&str) -> bool) {
         let deadline = Instant::now() + PATIENCE;
-        while !self.said().contains(words) {
-            assert!(self.is_running(), "ended without saying '{words}': {}", self.said());
-            assert!(Instant::now() < deadline, "never said '{words}': {}", self.said());
+        while !until(&self.said()) {
+            assert!(self.is_running(), "ended; {or}: {}", self.said());
+            assert!(Instant::now() < deadline, "{or}: {}", self.said());
             std::thread::sleep(TICK);
         }
+    }
+
+    /// Waits until so many workers have joined a producer.
+    ///
+    /// A test that needs them all starts the sink after this: a short scan may be over before the last has come.
+    pub fn wait_joined(&mut self, workers: usize) {
+        let joined = |said: &str| said.matches("worker joined").count() >= workers;
+        self.wait(&format!("{workers} workers never joined"), joined);
     }
 
     /// Waits until a role that binds says where; returns the address.
