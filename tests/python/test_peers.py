@@ -12,6 +12,7 @@ import urllib.request
 
 import numpy as np
 import pytest
+import zmq
 
 from instruments import Publisher, block, crop, decoded, dumped, messages
 from ptyd_reader import EOS, WAIT, PtydReader, read, stack
@@ -137,6 +138,19 @@ def free_port():
         return one.getsockname()[1]
 
 
+def wait_for_connections(port, count):
+    """Waits until so many connections to a port of this machine are open."""
+    deadline = time.monotonic() + 60
+    while True:
+        rows = [line.split() for line in open("/proc/net/tcp").readlines()[1:]]
+        # Neither the listener (0A) nor what is only remembered (06).
+        is_open = [row for row in rows if int(row[1][-4:], 16) == port and row[3] not in ("0A", "06")]
+        if len(is_open) == count:
+            return
+        assert time.monotonic() < deadline, is_open
+        time.sleep(0.02)
+
+
 class Tickit:
     """Diamond's simulation of an Eiger, by its REST interface."""
 
@@ -180,6 +194,25 @@ class Tickit:
         with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.read()
 
+    def settle(self, port, begin, end):
+        """Sends empty series to us until one has come whole.
+
+        Its socket connects to itself first, and what it sends before that has failed is lost.
+        """
+        api, deadline = "detector/api/1.8.0", time.monotonic() + 60
+        with zmq.Context() as context, context.socket(zmq.PULL) as pull:
+            pull.connect(f"tcp://127.0.0.1:{port}")
+            got = b""
+            while not (begin in got and end in got[got.index(begin) :]):
+                assert time.monotonic() < deadline, "no series comes whole"
+                self.put(f"{api}/command/arm")
+                self.put(f"{api}/command/disarm")
+                got = b""
+                while pull.poll(500):
+                    got += b"".join(pull.recv_multipart())
+        # What it sends to somebody who has gone, before it knows, is lost too.
+        wait_for_connections(port, 0)
+
     def close(self):
         self.process.terminate()
         self.process.wait(20)
@@ -194,16 +227,16 @@ def tickit(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("name", "port", "stream", "detail"),
+    ("name", "port", "stream", "detail", "ends"),
     [
-        ("simplon", 1, "legacy", "basic"),
-        ("simplon", 1, "legacy", "all"),
-        ("stream2", 2, "cbor", "basic"),
-        ("stream2", 2, "cbor", "all"),
+        ("simplon", 1, "legacy", "basic", (b"dheader-1.0", b"dseries_end-1.0")),
+        ("simplon", 1, "legacy", "all", (b"dheader-1.0", b"dseries_end-1.0")),
+        ("stream2", 2, "cbor", "basic", (b"start", b"end")),
+        ("stream2", 2, "cbor", "all", (b"start", b"end")),
     ],
 )
 def test_tickits_eiger_is_a_detector(
-    ptystream, config, tmp_path, tickit, name, port, stream, detail
+    ptystream, config, tmp_path, tickit, name, port, stream, detail, ends
 ):
     n = 4
     api = "detector/api/1.8.0"
@@ -216,8 +249,9 @@ def test_tickits_eiger_is_a_detector(
     address = f"tcp://127.0.0.1:{tickit.ports[port]}"
     data = block(name, address, n, shape=256, dfile=f"{name}.ptyd")
     # Its own mask and flatfield are all zeros, or no arrays at all.
+    tickit.settle(tickit.ports[port], *ends)
     process = ptystream.start("run", config(data))
-    time.sleep(1.0)
+    wait_for_connections(tickit.ports[port], 1)
 
     def acquire():
         tickit.put(f"{api}/command/arm")
