@@ -120,7 +120,11 @@ fn start_logs(command: &Command) {
     // What roles say to each other is of interest where they are apart.
     let level = match command {
         Command::Producer(_) | Command::Worker(_) | Command::Sink(_) => "warn,ptystream=info",
-        _ => "warn,ptystream::app=info",
+        Command::Run(args) if args.talk.quiet => "warn,ptystream::app=info",
+        // What a scan waits for.
+        _ => {
+            "warn,ptystream::app=info,ptystream_producer::source=info,ptystream_producer::positions=info"
+        }
     };
     let filter = EnvFilter::try_from_env("PTYSTREAM_LOG").unwrap_or_else(|_| EnvFilter::new(level));
     let logs = tracing_subscriber::fmt()
@@ -212,7 +216,8 @@ fn dispatch(command: Command, registry: &Registry, shutdown: &Shutdown) -> Resul
         Command::Check(args) => {
             let config = load(&args.scan, registry)?;
             let png = args.png.unwrap_or_else(|| check::picture_of(args.scan.scan.as_deref()));
-            let found = check::check(&config, registry, (!args.no_png).then_some(png.as_path()))?;
+            let found =
+                check::check(&config, registry, shutdown, (!args.no_png).then_some(png.as_path()))?;
             let last = match found.warnings {
                 0 => "plausible".to_owned(),
                 1 => "1 warning".to_owned(),
@@ -223,7 +228,7 @@ fn dispatch(command: Command, registry: &Registry, shutdown: &Shutdown) -> Resul
         }
         Command::Peek(args) => {
             let config = load(&args.scan, registry)?;
-            print(&peek::peek(&config, registry, args.frames)?)
+            print(&peek::peek(&config, registry, shutdown, args.frames)?)
         }
         Command::Inspect(args) if args.checksums => {
             let (text, well) =

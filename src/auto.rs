@@ -27,6 +27,7 @@ use ptystream_common::error::{Failure, Kind, chain};
 use ptystream_common::frame::{Array, FrameForm, Loaded};
 use ptystream_common::index::{Index, IndexRange};
 use ptystream_common::message::{Announce, PreparedForm};
+use ptystream_common::shutdown::Shutdown;
 use ptystream_common::source::{Common, Registry, Source, SourceError};
 use ptystream_common::value::Value;
 use ptystream_producer::measure::Centers;
@@ -134,10 +135,22 @@ impl AutoScan {
     /// Everything that is wrong with source, positions, geometry or memory, and a live source:
     /// its frames are kept by the pipeline only.
     pub fn open(config: &Config, registry: &Registry) -> Result<Self, Failure> {
+        Self::open_until(config, registry, &Shutdown::new())
+    }
+
+    /// As [`Self::open`]; `shutdown` ends the wait for a scan that has not begun.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_until(
+        config: &Config,
+        registry: &Registry,
+        shutdown: &Shutdown,
+    ) -> Result<Self, Failure> {
         let mut pipeline = config.pipeline.clone();
         pipeline.compression = Compression::None;
-        let mut scan =
-            Scan::open(&config.data, &pipeline, registry).map_err(|e| Failure::from(&e))?;
+        let mut scan = Scan::open(&config.data, &pipeline, registry, shutdown)
+            .map_err(|e| Failure::from(&e))?;
         let source = scan.source.take().filter(|s| !s.is_live()).ok_or_else(|| {
             let text = format!(
                 "the source '{}' is live: its frames can be had through `ptystream run` only",

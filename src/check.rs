@@ -13,6 +13,7 @@ use ptystream_common::frame::Array;
 use ptystream_common::geometry::Orientation;
 use ptystream_common::message::Announce;
 use ptystream_common::params::Save;
+use ptystream_common::shutdown::Shutdown;
 use ptystream_common::source::Registry;
 use ptystream_common::value::Value;
 use std::path::{Path, PathBuf};
@@ -53,10 +54,11 @@ impl Findings {
 pub fn check(
     config: &Config,
     registry: &Registry,
+    shutdown: &Shutdown,
     png: Option<&Path>,
 ) -> Result<Findings, Failure> {
     let mut found = Findings::default();
-    let mut scan = AutoScan::open(config, registry)?;
+    let mut scan = AutoScan::open_until(config, registry, shutdown)?;
     let package = match scan.auto(LOOKED_AT)? {
         Auto::Chunk(package) => package,
         Auto::Wait | Auto::EndOfScan => {

@@ -1,8 +1,8 @@
 //! `--health FILE` and `ptystream health`: whether a role lives, for those who would start it again.
 //!
 //! A role writes a small JSON file every few seconds, whole at any time, and removes it when it ends. It
-//! lives if the file is fresh and each of its loops has turned lately; while a scan is being opened
-//! there are no loops yet.
+//! lives if the file is fresh and each of its loops has turned lately; while a scan is being opened, or
+//! none is under way, there are no loops.
 
 use crate::cli::HealthArgs;
 use ptystream_common::error::{Failure, Kind};
@@ -124,7 +124,7 @@ fn judge(health: &Health, now: f64, most: f64) -> (String, bool) {
     }
     let slowest = loops.iter().max_by(|a, b| a.silent.total_cmp(&b.silent));
     match slowest {
-        None => (format!("{who} lives: it is being started"), true),
+        None => (format!("{who} lives; no scan is under way"), true),
         Some(one) if one.silent > most => {
             (format!("{who}: {} has not turned for {:.0} s", one.name, one.silent), false)
         }

@@ -41,7 +41,8 @@ pub fn run(
     let mut pipeline = config.pipeline.clone();
     // Nobody else will come.
     pipeline.workers = Some(pipeline.workers.map_or(threads, |n| n.min(threads)));
-    let mut scan = Scan::open(&config.data, &pipeline, registry).map_err(|e| Failure::from(&e))?;
+    let mut scan =
+        Scan::open(&config.data, &pipeline, registry, shutdown).map_err(|e| Failure::from(&e))?;
     scan.config = config.given();
     let link = Inproc;
     let producer_hub = link.hub(ANY)?;

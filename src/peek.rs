@@ -4,6 +4,7 @@ use crate::auto::{Auto, AutoScan, Item, Package};
 use crate::config::Config;
 use ptystream_common::error::{Failure, Kind};
 use ptystream_common::frame::Array;
+use ptystream_common::shutdown::Shutdown;
 use ptystream_common::source::Registry;
 use ptystream_common::value::Value;
 use std::fmt::Write;
@@ -19,8 +20,13 @@ const WIDTH: usize = 22;
 ///
 /// # Errors
 /// What is wrong with the scan, or with one of these frames; and where none can be had.
-pub fn peek(config: &Config, registry: &Registry, frames: usize) -> Result<String, Failure> {
-    let mut scan = AutoScan::open(config, registry)?;
+pub fn peek(
+    config: &Config,
+    registry: &Registry,
+    shutdown: &Shutdown,
+    frames: usize,
+) -> Result<String, Failure> {
+    let mut scan = AutoScan::open_until(config, registry, shutdown)?;
     let package = match scan.auto(frames)? {
         Auto::Chunk(package) => package,
         Auto::Wait => {

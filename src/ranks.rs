@@ -150,8 +150,8 @@ impl Master<'_> {
         let there = (self.world.duties().len() - 1) * threads;
         // Nobody else will come.
         pipeline.workers = Some(pipeline.workers.map_or(there, |n| n.min(there)));
-        let mut scan =
-            Scan::open(&config.data, &pipeline, registry).map_err(|e| Failure::from(&e))?;
+        let mut scan = Scan::open(&config.data, &pipeline, registry, shutdown)
+            .map_err(|e| Failure::from(&e))?;
         scan.config = config.given();
         let number = self.scans.replace(self.scans.get() + 1);
         let producer_hub = Mpi.hub(&format!("mpi://{MASTER}/producer.{number}"))?;

@@ -96,10 +96,12 @@ pub fn producer(
                     pipeline.workers";
         return Err(Failure::new(Kind::Config, text));
     }
-    let mut scan = Scan::open(&config.data, &pipeline, registry).map_err(|e| Failure::from(&e))?;
-    scan.config = config.given();
+    // The others find somebody there while a scan that has not begun is waited for.
     let (bind, dead_after) = (args.bind.as_deref(), args.link.dead_after);
     let (hub, _told) = bound(Who::Producer, bind, &args.meet, world, dead_after)?;
+    let scan = Scan::open(&config.data, &pipeline, registry, shutdown);
+    let mut scan = scan.map_err(|e| Failure::from(&e))?;
+    scan.config = config.given();
     tracing::info!(address = hub.address, "producer ready");
     ptystream_producer::run::run(scan, &pipeline, hub, shutdown, progress)
 }

@@ -124,12 +124,16 @@ fn raw_files_that_appear_are_prepared_by_a_configuration() {
     let watching = desk.start(
         "watching",
         "run template.toml --quiet --watch raw --match *.dat --settle 0.2 --set data.dfile={stem}.ptyd \
-         --set data.label={stem}",
+         --set data.label={stem} --health h.json",
     );
     for name in ["one", "two"] {
         std::fs::write(desk.at(&format!("raw/{name}.dat")), name).expect("a file");
         desk.wait_for(&format!("{name}.ptyd.report.json"));
     }
+    // Between two scans it does nothing, and lives all the same.
+    std::thread::sleep(std::time::Duration::from_millis(6500));
+    let said = desk.run("health h.json --max-age 5");
+    assert_eq!(said.code, 0, "{said:?}");
     watching.signal("TERM");
     watching.end().must(0, &[]);
     desk.run("inspect two.ptyd").must(0, &[]);

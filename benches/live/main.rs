@@ -65,7 +65,7 @@ fn frames() -> Vec<Bytes> {
         ("photons".into(), number(PHOTONS)),
     ]);
     let (name, base) = ("moonflower".to_owned(), Path::new("/").to_owned());
-    let spec = SourceSpec { name, data, base, given: vec![] };
+    let spec = SourceSpec { name, data, base, given: vec![], shutdown: Default::default() };
     let mut source = ptystream_producer::source::builtin().open(&spec).unwrap();
     let series = Series {
         number: 1,

@@ -4,6 +4,7 @@ use npyz::WriterBuilder;
 use ptystream::config::{self, ConfigArgs};
 use ptystream_common::form::region;
 use ptystream_common::frame::Region;
+use ptystream_common::shutdown::Shutdown;
 use ptystream_producer::scan::Scan;
 use ptystream_worker::Preparer;
 use std::fs;
@@ -98,7 +99,8 @@ impl Case {
         let registry = ptystream_producer::source::builtin();
         let args = ConfigArgs { set: self.parameters(folder, FRAMES), ..ConfigArgs::default() };
         let config = config::load(&args, &registry).expect("the parameters are complete");
-        Scan::open(&config.data, &config.pipeline, &registry).expect("a readable scan")
+        Scan::open(&config.data, &config.pipeline, &registry, &Shutdown::new())
+            .expect("a readable scan")
     }
 
     /// Returns what is kept of a raw frame.

@@ -1,6 +1,7 @@
 //! Whether the loops of this process turn: what a health check looks at.
 //!
-//! Each role calls [`turned`] once in a turn of its loop; a thread that has ended counts no more.
+//! Each role calls [`turned`] once in a turn of its loop, and holds what [`running`] returns for as long
+//! as it has one: a thread that has ended counts no more, nor does one that is between two scans.
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -44,6 +45,23 @@ pub fn turned(name: &str) {
     });
 }
 
+/// The loop of a thread counts until this is dropped.
+#[derive(Debug)]
+#[must_use]
+pub struct Running(());
+
+/// Begins a loop of this thread.
+pub fn running(name: &str) -> Running {
+    turned(name);
+    Running(())
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        OWN.set(None);
+    }
+}
+
 /// Lists the loops whose threads live.
 pub fn alive() -> Vec<Turned> {
     let now = BEGAN.elapsed().as_millis() as u64;
@@ -58,6 +76,17 @@ pub fn alive() -> Vec<Turned> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_loop_that_is_over_is_not_silent() {
+        let found = || alive().iter().any(|l| l.name == "a loop that ends");
+        let running = running("a loop that ends");
+        assert!(found());
+        drop(running);
+        assert!(!found());
+        turned("another");
+        assert!(alive().iter().any(|l| l.name == "another"));
+    }
 
     #[test]
     fn loops_are_known_as_long_as_their_threads_live() {

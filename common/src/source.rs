@@ -8,6 +8,7 @@ use crate::error::Failure;
 use crate::frame::{Array, FrameForm, Loaded, Region};
 use crate::index::Index;
 use crate::params::ParamDecl;
+use crate::shutdown::Shutdown;
 use crate::value::Value;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -17,7 +18,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 /// What a source is opened from; travels to the workers.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SourceSpec {
     /// Name under which the source is registered.
     pub name: String,
@@ -28,9 +29,34 @@ pub struct SourceSpec {
     /// Names of the parameters that the user gave; all others are defaults.
     #[serde(default)]
     pub given: Vec<String>,
+    /// Ends the wait for a scan that has not begun; stays here.
+    #[serde(skip)]
+    pub shutdown: Shutdown,
+}
+
+/// Equal are those from which the same is opened.
+impl PartialEq for SourceSpec {
+    fn eq(&self, other: &Self) -> bool {
+        let Self { name, data, base, given, shutdown: _ } = self;
+        (name, data, base, given) == (&other.name, &other.data, &other.base, &other.given)
+    }
 }
 
 impl SourceSpec {
+    /// Asked in each turn by a source that waits in its `open` for a scan to begin.
+    ///
+    /// # Errors
+    /// [`SourceError::Interrupted`] once the role is to end.
+    pub fn still_wanted(&self) -> Result<(), SourceError> {
+        match self.shutdown.is_begun() {
+            false => Ok(()),
+            true => Err(SourceError::Interrupted {
+                frames: 0,
+                reason: "a signal ended the wait for the scan to begin".into(),
+            }),
+        }
+    }
+
     /// Makes an input path absolute.
     pub fn path(&self, path: &str) -> PathBuf {
         let path = Path::new(path);

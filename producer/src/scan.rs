@@ -22,6 +22,7 @@ use ptystream_common::message::{
     Announce, ArrayHead, Body, Message, PreparePlan, PreparedForm, SIGNALS, Stamp, WeightsFrom,
 };
 use ptystream_common::params::{Compat, DataParams, Follow, LoadParallel, OnGap, PipelineParams};
+use ptystream_common::shutdown::Shutdown;
 use ptystream_common::source::{Common, Recorded, Registry, Source, WithFrames};
 use ptystream_common::value::{NumArray, Value};
 use std::collections::BTreeMap;
@@ -73,6 +74,8 @@ pub struct Scan {
 impl Scan {
     /// Opens the source and checks the scan; no file is written and no role needed yet.
     ///
+    /// `shutdown`: ends the wait for a scan that has not begun.
+    ///
     /// # Errors
     /// Everything that is wrong with source, positions, geometry or memory, by name.
     ///
@@ -82,8 +85,10 @@ impl Scan {
         data: &DataParams,
         pipeline: &PipelineParams,
         registry: &Registry,
+        shutdown: &Shutdown,
     ) -> Result<Self, ProducerError> {
-        let spec = data.source_spec();
+        let mut spec = data.source_spec();
+        spec.shutdown = shutdown.clone();
         if pipeline.on_gap == OnGap::Skip && pipeline.follow == Follow::Ptypy {
             return Err(ProducerError::Config(
                 "pipeline.on_gap = \"skip\" leaves frames out, for which a reader of \

@@ -20,6 +20,7 @@ fn open(keys: &[(&str, Value)]) -> Result<Box<dyn Source>, SourceError> {
         data,
         base: "/".into(),
         given: vec![],
+        shutdown: Default::default(),
     })
 }
 

@@ -18,7 +18,13 @@ fn spec(folder: &Path, keys: &[(&str, Value)]) -> SourceSpec {
     for (key, value) in keys {
         data.set_at(key, value.clone());
     }
-    SourceSpec { name: "NumpyScan".into(), data, base: "/".into(), given: vec![] }
+    SourceSpec {
+        name: "NumpyScan".into(),
+        data,
+        base: "/".into(),
+        given: vec![],
+        shutdown: Default::default(),
+    }
 }
 
 fn open(folder: &Path, keys: &[(&str, Value)]) -> Result<Box<dyn Source>, SourceError> {
@@ -235,6 +241,7 @@ fn the_folder_is_asked_for_by_its_parameter() {
         data: Value::Map(vec![]),
         base: "/".into(),
         given: vec![],
+        shutdown: Default::default(),
     };
     let failure = Failure::from(&builtin().open(&spec).err().unwrap());
     assert_eq!(failure.kind, Kind::Config);

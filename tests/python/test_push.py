@@ -1,6 +1,7 @@
 """Frames pushed from a script, by way of a live source in Python."""
 
 import socket
+import time
 
 import numpy as np
 import pytest
@@ -66,3 +67,15 @@ def test_a_script_that_fails_ends_the_scan_early(ptystream, config, tmp_path):
 def test_nobody_pushes(ptystream, config):
     said = ptystream("run", config(block(free_address(), wait_secs=0.2)), expect=3).stderr
     assert "no frame was pushed" in said and "data.wait_secs" in said
+
+
+def test_a_wait_for_a_script_ends_by_a_signal(ptystream, config, tmp_path):
+    process = ptystream.start("run", config(block(free_address())))
+    log, deadline = tmp_path / "stderr.log", time.monotonic() + 60
+    while "waiting for frames at" not in log.read_text():
+        assert time.monotonic() < deadline and process.poll() is None, log.read_text()
+        time.sleep(0.02)
+    process.terminate()
+    said = ptystream.finish(process, expect=143)
+    assert "a signal ended the wait for the scan to begin" in said
+    assert "so it is ended now" not in said

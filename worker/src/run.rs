@@ -80,7 +80,7 @@ struct Worker {
 /// # Errors
 /// What ended the scan, or which role was not to be found.
 pub fn run(args: WorkerArgs) -> Result<WorkerReport, Failure> {
-    let now = Instant::now();
+    let (now, _running) = (Instant::now(), loops::running(&args.name));
     let mut worker = Worker {
         args,
         work: None,

@@ -13,6 +13,7 @@ use super::{OutputDtype, Spool};
 use super::{PIPELINE, PipelineParams};
 use crate::codec::Compression;
 use crate::geometry::Center;
+use crate::shutdown::Shutdown;
 use crate::source::SourceSpec;
 use crate::value::Value;
 use std::path::PathBuf;
@@ -90,6 +91,7 @@ impl DataParams {
             data: self.tree.clone(),
             base: self.base.clone(),
             given: self.given.clone(),
+            shutdown: Shutdown::default(),
         }
     }
 

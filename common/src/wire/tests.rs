@@ -45,6 +45,7 @@ fn plan() -> PreparePlan {
             ]),
             base: "/data".into(),
             given: vec!["path".into()],
+            shutdown: Default::default(),
         }),
         workers_read: true,
         ..PreparePlan::plain(FrameForm { dtype: Dtype::U16, shape: [4, 5] })

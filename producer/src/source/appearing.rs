@@ -282,6 +282,7 @@ mod tests {
             data: Value::Map(vec![("late_secs".into(), Value::Float(late.as_secs_f64()))]),
             base: PathBuf::new(),
             given: vec![],
+            shutdown: Default::default(),
         };
         let mut all = Appearing::new(Keys(&spec)).unwrap();
         assert_eq!(look(&mut all, &mut files), 0);

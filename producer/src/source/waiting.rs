@@ -15,7 +15,7 @@ pub(super) fn secs(keys: Keys<'_>, key: &str, default: f64) -> Result<Duration, 
 /// Opens what `open` opens as soon as it can be opened; it returns why that is not yet so.
 ///
 /// # Errors
-/// What can only be wrong; what was missing to the end of `wait_secs`.
+/// What can only be wrong; what was missing to the end of `wait_secs`; if the role is to end.
 pub(super) fn wait<T>(
     keys: Keys<'_>,
     mut open: impl FnMut() -> Result<Result<T, String>, SourceError>,
@@ -24,6 +24,7 @@ pub(super) fn wait<T>(
     let begun = Instant::now();
     let mut said = String::new();
     loop {
+        keys.0.still_wanted()?;
         let why = match open()? {
             Ok(opened) => return Ok(opened),
             Err(why) => why,

@@ -38,6 +38,7 @@ fn open(folder: &Path, keys: Keys) -> Result<Box<dyn Source>, SourceError> {
         data,
         base: folder.to_owned(),
         given: vec![],
+        shutdown: Default::default(),
     })
 }
 

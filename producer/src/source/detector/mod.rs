@@ -220,6 +220,7 @@ impl Detector {
         tracing::info!(?addresses, "waiting for the series to begin");
         let deadline = Duration::try_from_secs_f64(patience).unwrap_or(Duration::MAX);
         loop {
+            spec.still_wanted()?;
             detector.read();
             if let Some(form) = detector.known_form() {
                 detector.form = form;

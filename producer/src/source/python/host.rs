@@ -8,16 +8,20 @@ use bytes::Bytes;
 use ptystream_common::dtype::Dtype;
 use ptystream_common::frame::Array;
 use ptystream_common::h5;
+use ptystream_common::shutdown::Shutdown;
 use serde_json::{Value as Json, json};
 use std::ffi::OsString;
 use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Time that an interpreter has to end when it is not needed any more.
 const GRACE: Duration = Duration::from_secs(2);
+/// How often is looked whether a question is still of interest.
+const TICK: Duration = Duration::from_millis(50);
 /// Largest header: no scan's positions travel in one.
 const MOST: u32 = 256 << 20;
 
@@ -100,7 +104,43 @@ impl Host {
     /// Asks for something; returns the answer and its arrays.
     pub fn ask(&mut self, op: &str, mut request: Json) -> Result<(Json, Vec<Array>), HostError> {
         request["op"] = json!(op);
-        let done = self.talk(&request);
+        let done = talk(self.to.as_mut(), &mut self.from, &request);
+        self.heard(done)
+    }
+
+    /// As [`Self::ask`], of what may wait for long: the interpreter is ended once `shutdown` is begun.
+    pub fn ask_until(
+        &mut self,
+        op: &str,
+        mut request: Json,
+        shutdown: &Shutdown,
+    ) -> Result<(Json, Vec<Array>), HostError> {
+        request["op"] = json!(op);
+        let Self { child, to, from, .. } = self;
+        let over = AtomicBool::new(false);
+        let done = std::thread::scope(|scope| {
+            let guard = scope.spawn(|| {
+                while !over.load(Ordering::Acquire) {
+                    if shutdown.is_begun() {
+                        // It has ended by itself where that fails.
+                        let _ = child.kill();
+                        return;
+                    }
+                    std::thread::park_timeout(TICK);
+                }
+            });
+            let done = talk(to.as_mut(), from, &request);
+            over.store(true, Ordering::Release);
+            guard.thread().unpark();
+            done
+        });
+        self.heard(done)
+    }
+
+    fn heard(
+        &mut self,
+        done: std::io::Result<(Json, Vec<Array>)>,
+    ) -> Result<(Json, Vec<Array>), HostError> {
         let (answer, arrays) = done.map_err(|e| self.gone(&e.to_string()))?;
         self.answered = true;
         match answer.get("error").and_then(Json::as_str) {
@@ -112,39 +152,6 @@ impl Host {
                 interrupted: answer["interrupted"].as_u64(),
             }),
         }
-    }
-
-    fn talk(&mut self, request: &Json) -> std::io::Result<(Json, Vec<Array>)> {
-        let wrong = |text: &str| std::io::Error::other(text.to_owned());
-        let text = serde_json::to_vec(request)?;
-        let to = self.to.as_mut().ok_or_else(|| wrong("closed"))?;
-        to.write_all(&(text.len() as u32).to_le_bytes())?;
-        to.write_all(&text)?;
-        to.flush()?;
-        let mut length = [0; 4];
-        self.from.read_exact(&mut length)?;
-        let length = u32::from_le_bytes(length);
-        if length > MOST {
-            return Err(wrong("an answer that is none"));
-        }
-        let mut text = vec![0; length as usize];
-        self.from.read_exact(&mut text)?;
-        let answer: Json = serde_json::from_slice(&text)?;
-        let mut arrays = Vec::new();
-        for head in answer["arrays"].as_array().into_iter().flatten() {
-            let name = head["dtype"].as_str().unwrap_or_default();
-            let dtype = Dtype::from_name(name)
-                .ok_or_else(|| wrong(&format!("an array of {name}, which is no pixel type")))?;
-            let shape: Option<Vec<usize>> = head["shape"]
-                .as_array()
-                .and_then(|all| all.iter().map(|n| n.as_u64().map(|n| n as usize)).collect());
-            let shape = shape.ok_or_else(|| wrong("an array without a shape"))?;
-            let bytes = shape.iter().try_fold(dtype.size(), |n, &e| n.checked_mul(e));
-            let mut data = vec![0; bytes.ok_or_else(|| wrong("an array larger than memory"))?];
-            self.from.read_exact(&mut data)?;
-            arrays.push(Array { dtype, shape, data: Bytes::from(data) });
-        }
-        Ok((answer, arrays))
     }
 
     fn gone(&mut self, text: &str) -> HostError {
@@ -159,6 +166,44 @@ impl Host {
         let text = ended.unwrap_or_else(|| text.to_owned());
         HostError::Gone { name: self.name.clone(), text, hint }
     }
+}
+
+/// Says something and reads the answer and its arrays.
+fn talk(
+    to: Option<&mut BufWriter<ChildStdin>>,
+    from: &mut BufReader<ChildStdout>,
+    request: &Json,
+) -> std::io::Result<(Json, Vec<Array>)> {
+    let wrong = |text: &str| std::io::Error::other(text.to_owned());
+    let text = serde_json::to_vec(request)?;
+    let to = to.ok_or_else(|| wrong("closed"))?;
+    to.write_all(&(text.len() as u32).to_le_bytes())?;
+    to.write_all(&text)?;
+    to.flush()?;
+    let mut length = [0; 4];
+    from.read_exact(&mut length)?;
+    let length = u32::from_le_bytes(length);
+    if length > MOST {
+        return Err(wrong("an answer that is none"));
+    }
+    let mut text = vec![0; length as usize];
+    from.read_exact(&mut text)?;
+    let answer: Json = serde_json::from_slice(&text)?;
+    let mut arrays = Vec::new();
+    for head in answer["arrays"].as_array().into_iter().flatten() {
+        let name = head["dtype"].as_str().unwrap_or_default();
+        let dtype = Dtype::from_name(name)
+            .ok_or_else(|| wrong(&format!("an array of {name}, which is no pixel type")))?;
+        let shape: Option<Vec<usize>> = head["shape"]
+            .as_array()
+            .and_then(|all| all.iter().map(|n| n.as_u64().map(|n| n as usize)).collect());
+        let shape = shape.ok_or_else(|| wrong("an array without a shape"))?;
+        let bytes = shape.iter().try_fold(dtype.size(), |n, &e| n.checked_mul(e));
+        let mut data = vec![0; bytes.ok_or_else(|| wrong("an array larger than memory"))?];
+        from.read_exact(&mut data)?;
+        arrays.push(Array { dtype, shape, data: Bytes::from(data) });
+    }
+    Ok((answer, arrays))
 }
 
 impl Drop for Host {

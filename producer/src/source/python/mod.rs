@@ -118,7 +118,9 @@ impl PythonSource {
             "given": spec.given,
             "base": spec.base,
         });
-        let (answer, _) = host.ask("open", request).map_err(fail)?;
+        let opened = host.ask_until("open", request, &spec.shutdown);
+        // An interpreter that was ended does not answer.
+        let (answer, _) = opened.or_else(|e| spec.still_wanted().and(Err(fail(e))))?;
         let numbers = |key: &str| -> Option<Vec<f64>> {
             answer["recorded"][key].as_array()?.iter().map(Json::as_f64).collect()
         };
