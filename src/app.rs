@@ -123,7 +123,8 @@ fn start_logs(command: &Command) {
         Command::Run(args) if args.talk.quiet => "warn,ptystream::app=info",
         // What a scan waits for.
         _ => {
-            "warn,ptystream::app=info,ptystream_producer::source=info,ptystream_producer::positions=info"
+            "warn,ptystream::app=info,ptystream_producer::source=info,ptystream_producer::positions=info,\
+             ptystream_common::link::zmq::stream=info"
         }
     };
     let filter = EnvFilter::try_from_env("PTYSTREAM_LOG").unwrap_or_else(|_| EnvFilter::new(level));

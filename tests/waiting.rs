@@ -82,7 +82,7 @@ fn a_wait_is_told_and_ends_by_a_signal() {
     let desk = Desk::new();
     let first = "waiting for the scan's first frame";
     for (name, source, waits) in
-        [("files", FILES, first), ("detector", DETECTOR, "waiting for the series to begin")]
+        [("files", FILES, first), ("detector", DETECTOR, "tcp://127.0.0.1:9 yet: nobody answers")]
     {
         scan(&desk, name, source);
         for line in

@@ -30,8 +30,16 @@ pub fn read(
     mut told: impl FnMut(Happens<'_>) -> bool,
 ) {
     let mut piece = vec![0; PIECE];
+    let mut complaint = String::new();
     while !closed.load(Ordering::Acquire) {
-        if let Ok(mut connection) = connect(target, request) {
+        let connected = connect(target, request);
+        let error = connected.as_ref().err().map(ToString::to_string).unwrap_or_default();
+        if error != complaint && !error.is_empty() {
+            tracing::info!("cannot connect to {target} yet: {error}");
+        }
+        complaint = error;
+        if let Ok(mut connection) = connected {
+            tracing::info!(address = target, "connected");
             if !told(Happens::Opens) {
                 return;
             }

@@ -129,18 +129,21 @@ impl Work {
                 socket.connect(&self.target).await?;
                 socket.ask().await
             };
-            match tokio::time::timeout(CONNECT_TIMEOUT, attempt).await {
-                Ok(Ok(())) => complaint.clear(),
-                Ok(Err(error)) => {
-                    if error.to_string() != complaint {
-                        complaint = error.to_string();
-                        tracing::info!("cannot connect to {} yet: {complaint}", self.target);
-                    }
-                    tokio::time::sleep(RETRY).await;
-                    continue;
+            let error = match tokio::time::timeout(CONNECT_TIMEOUT, attempt).await {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(error.to_string()),
+                // The library goes on trying where nobody listens.
+                Err(_) => Some("nobody answers".to_owned()),
+            };
+            if let Some(error) = error {
+                if error != complaint {
+                    tracing::info!("cannot connect to {} yet: {error}", self.target);
                 }
-                Err(_) => continue,
+                complaint = error;
+                tokio::time::sleep(RETRY).await;
+                continue;
             }
+            complaint.clear();
             self.connected.store(true, Ordering::Release);
             tracing::info!(address = self.target, "connected");
             loop {
