@@ -9,6 +9,7 @@ use ptystream_common::shutdown::Shutdown;
 use ptystream_common::source::Registry;
 use ptystream_producer::run::Progress;
 use ptystream_producer::scan::Scan;
+use ptystream_sink::writer::check_place;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -22,6 +23,17 @@ const SINK: &str = "sink";
 
 /// A name that nobody else in this process has.
 const ANY: &str = "inproc://*";
+
+/// Checks that what this process is to write can be written, before a scan is waited for.
+///
+/// # Errors
+/// Naming `data.dfile`, or its folder.
+pub(crate) fn place(config: &Config) -> Result<(), Failure> {
+    match (&config.data.dfile, config.data.save) {
+        (Some(file), Some(_)) => check_place(file).map_err(|e| Failure::from(&e)),
+        _ => Ok(()),
+    }
+}
 
 /// Prepares a scan in this process.
 ///
@@ -41,6 +53,7 @@ pub fn run(
     let mut pipeline = config.pipeline.clone();
     // Nobody else will come.
     pipeline.workers = Some(pipeline.workers.map_or(threads, |n| n.min(threads)));
+    place(config)?;
     let mut scan =
         Scan::open(&config.data, &pipeline, registry, shutdown).map_err(|e| Failure::from(&e))?;
     scan.config = config.given();

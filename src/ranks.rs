@@ -9,7 +9,7 @@
 //! All ranks end together: whoever leads says when, and with which exit code.
 
 use crate::config::Config;
-use crate::local::{Joint, spawn};
+use crate::local::{Joint, place, spawn};
 use ptystream_common::error::{Failure, Kind};
 use ptystream_common::link::Link;
 use ptystream_common::link::mpi::{self, Duty, Mpi, World};
@@ -150,6 +150,7 @@ impl Master<'_> {
         let there = (self.world.duties().len() - 1) * threads;
         // Nobody else will come.
         pipeline.workers = Some(pipeline.workers.map_or(there, |n| n.min(there)));
+        place(config)?;
         let mut scan = Scan::open(&config.data, &pipeline, registry, shutdown)
             .map_err(|e| Failure::from(&e))?;
         scan.config = config.given();

@@ -93,6 +93,24 @@ fn a_wait_is_told_and_ends_by_a_signal() {
     }
 }
 
+#[test]
+fn what_is_wrong_all_the_same_is_said_before() {
+    let desk = Desk::new();
+    for (name, source) in [("files", FILES), ("detector", DETECTOR)] {
+        scan(&desk, name, source);
+        for (set, code, words) in [
+            ("data.rebin=3", 2, ["data.rebin = 3", "does not divide"]),
+            ("data.mask=none.npy", 3, ["data.mask", "none.npy"]),
+            ("data.dfile=files.toml/x/out.ptyd", 6, ["data.dfile", "files.toml/x"]),
+            ("data.dfile=.", 2, ["data.dfile", "is a folder"]),
+        ] {
+            desk.run(&format!("run {name}.toml --quiet --set {set}")).must(code, &words);
+        }
+    }
+    scan(&desk, "nowhere", "name = 'simplon'\naddress = 'tcp://127.0.0.1:9'");
+    desk.run("run nowhere.toml --quiet").must(2, &["data.positions.file", "data.positions_theory"]);
+}
+
 fn ends(desk: &Desk, line: &str, waits: &str) {
     let mut role = desk.start("waits", line);
     role.wait_said(waits);

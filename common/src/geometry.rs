@@ -131,6 +131,10 @@ pub fn needs_auto_center(center: Center, auto_center: Option<bool>) -> bool {
     center == Center::None && auto_center != Some(false)
 }
 
+fn is_extent(extent: &usize) -> bool {
+    (1..=EXTENT_MAX).contains(extent)
+}
+
 impl Geometry {
     /// Checks what the user asked for against the frames.
     ///
@@ -150,21 +154,10 @@ impl Geometry {
         orientation: Orientation,
         rebin: usize,
     ) -> Result<Self, GeometryError> {
-        let valid = |extent: &usize| (1..=EXTENT_MAX).contains(extent);
-        if !frame.iter().all(valid) {
+        if !frame.iter().all(is_extent) {
             return Err(GeometryError::EmptyFrame(frame[0], frame[1]));
         }
-        let asked = shape.unwrap_or(frame);
-        if !asked.iter().all(valid) {
-            return Err(GeometryError::Shape(asked[0], asked[1]));
-        }
-        let roi = [asked[0].min(asked[1]); 2];
-        if !(1..=REBIN_MAX).contains(&rebin) {
-            return Err(GeometryError::Rebin(rebin));
-        }
-        if !roi[0].is_multiple_of(rebin) {
-            return Err(GeometryError::RebinDivides { rebin, roi });
-        }
+        let roi = Self::region(shape.unwrap_or(frame), rebin)?;
         let middle = frame.map(|n| (n / 2) as f64);
         let center = match center {
             Center::Fftshift => middle,
@@ -179,6 +172,24 @@ impl Geometry {
             return Err(GeometryError::CenterOutside { center, frame });
         }
         Ok(Self { frame, roi, center, orientation, rebin })
+    }
+
+    /// Returns the region of interest of a shape that is asked for: what can be checked before there are frames.
+    ///
+    /// # Errors
+    /// [`GeometryError`] if it is none, or `rebin` does not divide it.
+    pub fn region(asked: [usize; 2], rebin: usize) -> Result<[usize; 2], GeometryError> {
+        if !asked.iter().all(is_extent) {
+            return Err(GeometryError::Shape(asked[0], asked[1]));
+        }
+        let roi = [asked[0].min(asked[1]); 2];
+        if !(1..=REBIN_MAX).contains(&rebin) {
+            return Err(GeometryError::Rebin(rebin));
+        }
+        match roi[0].is_multiple_of(rebin) {
+            true => Ok(roi),
+            false => Err(GeometryError::RebinDivides { rebin, roi }),
+        }
     }
 
     /// Returns what the user should know: where the result is not what he may have asked for.

@@ -96,13 +96,18 @@ impl Scan {
                     .into(),
             ));
         }
+        // What is wrong all the same is said before a scan that has not begun is waited for.
+        if let Some(shape) = data.shape {
+            Geometry::region(shape, data.rebin)?;
+        }
+        let own = registry.resolve(&data.name, &data.base)?.map_or(&[][..], |kind| kind.params);
+        let masks = masks::named(&spec, own)?;
+        masks::are_there(&masks)?;
         let mut source = registry.open(&spec)?;
         let scan_positions = source.load_positions()?;
         let weight = source.load_weight()?;
         let mut common = source.load_common()?;
         let frame = source.frame_form()?;
-        let own = registry.resolve(&data.name, &data.base)?.map_or(&[][..], |kind| kind.params);
-        let masks = masks::named(&spec, own)?;
         let mask = masks::combined(&masks, frame.shape)?;
         let mut warnings = Vec::new();
 

@@ -21,6 +21,18 @@ pub(super) fn named(spec: &SourceSpec, own: &[ParamDecl]) -> Result<Vec<Named>, 
     }
 }
 
+/// Checks that the files are there.
+///
+/// # Errors
+/// Naming the parameter and the file that is not.
+pub(super) fn are_there(masks: &[Named]) -> Result<(), ProducerError> {
+    match masks.iter().find(|named| !named.path.exists()) {
+        // Reading it says what is wrong.
+        Some(missing) => missing.read().map(|_| ()).map_err(ProducerError::from),
+        None => Ok(()),
+    }
+}
+
 /// Combines masks: a pixel is good where all say so.
 ///
 /// # Shapes

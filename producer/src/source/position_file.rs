@@ -5,6 +5,7 @@ use super::table;
 use ptystream_common::frame::Array;
 use ptystream_common::params::{ParamDecl, ParamDefault, ParamType};
 use ptystream_common::source::{SourceError, SourceSpec};
+use std::path::PathBuf;
 
 const PATH: &[ParamType] = &[ParamType::InputPath, ParamType::None];
 const TEXT: &[ParamType] = &[ParamType::Str, ParamType::None];
@@ -67,21 +68,29 @@ pub(super) fn load_placed(spec: &SourceSpec) -> Result<Option<Array>, SourceErro
     Ok(Some(Array::from_items(&array.shape, &placed)))
 }
 
+/// Returns which file holds the positions; `None` if they come as a stream, or only theoretical ones are given.
+///
+/// # Errors
+/// If nothing of that is given.
+pub(super) fn named(keys: Keys<'_>) -> Result<Option<PathBuf>, SourceError> {
+    let path = keys.input_path("positions.file")?;
+    let stream = keys.text("positions.kind")?.is_some_and(|kind| kind != "file");
+    match path {
+        None if !stream && !keys.has("positions_theory") => Err(wrong(
+            "positions.file",
+            "is needed: a .npy, a text of columns or an HDF5 file (or data.positions_theory)",
+        )),
+        path => Ok(path),
+    }
+}
+
 /// Reads the positions of all frames, `float64`; `None` if only theoretical ones are given.
 ///
 /// # Errors
 /// [`SourceError`] naming the file, or what is not given.
 pub(super) fn load(spec: &SourceSpec) -> Result<Option<Array>, SourceError> {
     let keys = Keys(spec);
-    let Some(path) = keys.input_path("positions.file")? else {
-        return match keys.has("positions_theory") {
-            true => Ok(None),
-            false => Err(wrong(
-                "positions.file",
-                "is needed: a .npy, a text of columns or an HDF5 file (or data.positions_theory)",
-            )),
-        };
-    };
+    let Some(path) = named(keys)? else { return Ok(None) };
     let axis = |name: &str, of_own: bool| -> Result<Vec<f64>, SourceError> {
         let key = keys.text(&format!("positions.{name}_key"))?;
         let column = keys.count(&format!("positions.{name}_index"))?.unwrap_or(0);

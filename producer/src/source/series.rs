@@ -182,6 +182,7 @@ impl Series {
     /// Opens a series whose files appear one by one, once the first one is whole.
     fn follow(spec: &SourceSpec, format: Format) -> Result<Self, SourceError> {
         let keys = Keys(spec);
+        position_file::named(keys)?;
         let mut rest = Rest::default();
         let mut series = waiting::wait(keys, || {
             let names = match Names::appearing(spec, format.endings()) {

@@ -2,8 +2,10 @@
 
 use super::operations;
 use crate::error::SinkError;
+use std::ffi::CString;
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// End of the names of temporary files; what bears it may be deleted by whoever holds the lock.
@@ -84,6 +86,32 @@ pub(crate) fn make_folder_of(file: &Path) -> Result<(), SinkError> {
     }
     operations::next("make folder", &folder)?;
     fs::create_dir_all(&folder).map_err(SinkError::file("create the folder of data.dfile", folder))
+}
+
+/// Checks that a file can be written, as far as that is seen before anything is.
+///
+/// # Errors
+/// [`SinkError::Folder`], and what the system would say.
+pub fn check_place(file: &Path) -> Result<(), SinkError> {
+    let file = std::path::absolute(file).map_err(SinkError::file("resolve", file))?;
+    if file.is_dir() {
+        return Err(SinkError::Folder(file));
+    }
+    let folder = beside(&file, "");
+    let there = folder.ancestors().find(|f| exists(f)).unwrap_or(Path::new("."));
+    let refused = |e| match there == folder {
+        true => SinkError::file("write in", there)(e),
+        false => SinkError::file("create the folder of data.dfile", &folder)(e),
+    };
+    if !there.is_dir() {
+        return Err(refused(io::ErrorKind::NotADirectory.into()));
+    }
+    let name = CString::new(there.as_os_str().as_bytes()).map_err(|e| refused(e.into()))?;
+    // SAFETY: the name ends with a zero.
+    match unsafe { libc::access(name.as_ptr(), libc::W_OK | libc::X_OK) } {
+        0 => Ok(()),
+        _ => Err(refused(io::Error::last_os_error())),
+    }
 }
 
 /// Lists the files in the folder of `file`.

@@ -21,6 +21,7 @@ mod publish;
 mod report;
 mod retire;
 
+pub use disk::check_place;
 pub use open::Open;
 pub use ptystream_common::ptyd::part::Closing as ChunkClose;
 pub use publish::{Finish, Finished, Linger, Publisher};

@@ -191,6 +191,7 @@ impl Detector {
     fn open(spec: &SourceSpec, two: bool) -> Result<Self, SourceError> {
         let keys = Keys(spec);
         let addresses = addresses(spec)?;
+        position_file::named(keys)?;
         let most = keys.count("buffer_bytes")?.unwrap_or(1 << 30);
         let patience = keys.number("wait_secs")?.unwrap_or(3600.0);
         let mut streams = Vec::new();
