@@ -47,6 +47,9 @@ const FILES: &str = "name = 'numpy'\npath = 'raw'\nlive = true";
 const DETECTOR: &str = "name = 'simplon'\naddress = 'tcp://127.0.0.1:9'\n\
                         positions_theory = { pattern = 'raster', points = [2, 5], step = 1e-6 }";
 
+const BOXES: &str = "name = 'simplon'\naddress = 'tcp://127.0.0.1:9'\n\
+                     positions = { kind = 'panda', address = 'tcp://127.0.0.1:7', slow = 'y', fast = 'x' }";
+
 #[test]
 fn a_scan_may_begin_long_after_the_roles() {
     let desk = Desk::new();
@@ -81,9 +84,11 @@ fn a_scan_may_begin_long_after_the_roles() {
 fn a_wait_is_told_and_ends_by_a_signal() {
     let desk = Desk::new();
     let first = "waiting for the scan's first frame";
-    for (name, source, waits) in
-        [("files", FILES, first), ("detector", DETECTOR, "tcp://127.0.0.1:9 yet: nobody answers")]
-    {
+    for (name, source, waits) in [
+        ("files", FILES, first),
+        ("detector", DETECTOR, "cannot connect to tcp://127.0.0.1:9 yet: nobody answers"),
+        ("boxes", BOXES, "cannot connect to 127.0.0.1:7 yet: Connection refused"),
+    ] {
         scan(&desk, name, source);
         for line in
             [format!("run {name}.toml"), format!("producer {name}.toml --bind {}", desk.ipc("p"))]

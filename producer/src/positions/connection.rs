@@ -30,16 +30,19 @@ pub fn read(
     mut told: impl FnMut(Happens<'_>) -> bool,
 ) {
     let mut piece = vec![0; PIECE];
-    let mut complaint = String::new();
+    // What was said last: why there is no connection, or nothing while there is one.
+    let mut said = None;
     while !closed.load(Ordering::Acquire) {
         let connected = connect(target, request);
-        let error = connected.as_ref().err().map(ToString::to_string).unwrap_or_default();
-        if error != complaint && !error.is_empty() {
-            tracing::info!("cannot connect to {target} yet: {error}");
+        let state = connected.as_ref().err().map(ToString::to_string).unwrap_or_default();
+        if said.as_ref() != Some(&state) {
+            match &connected {
+                Ok(_) => tracing::info!(address = target, "connected"),
+                Err(error) => tracing::info!("cannot connect to {target} yet: {error}"),
+            }
+            said = Some(state);
         }
-        complaint = error;
         if let Ok(mut connection) = connected {
-            tracing::info!(address = target, "connected");
             if !told(Happens::Opens) {
                 return;
             }
