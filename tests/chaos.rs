@@ -175,23 +175,26 @@ fn only_ends_that_somebody_asked_for_are_fine() {
     killed.stop(Duration::from_secs(600));
     killed.strike(libc::SIGKILL, Duration::ZERO);
     let ended = end_of(&mut killed);
-    assert_eq!(killed.judge(ended, false), Ok(()));
+    assert_eq!(killed.judge(ended, false, false), Ok(()));
     killed.start().expect("the system");
     killed.signal(libc::SIGKILL);
     let ended = end_of(&mut killed);
-    assert!(killed.judge(ended, false).is_err_and(|e| e.contains("signal 9")));
-    for (script, told, fine) in [
-        ("exit 0", false, true),
-        ("exit 7", true, true),
-        ("exit 7", false, false),
-        ("exit 143", true, false),
-        ("echo it has a sink already; exit 4", false, true),
-        ("echo no producer; exit 4", false, false),
-        ("exit 101", true, false),
+    assert!(killed.judge(ended, false, false).is_err_and(|e| e.contains("signal 9")));
+    for (script, told, full, fine) in [
+        ("exit 0", false, false, true),
+        ("exit 7", true, false, true),
+        ("exit 7", false, false, false),
+        ("exit 143", true, false, false),
+        ("echo it has a sink already; exit 4", false, false, true),
+        ("echo no producer; exit 4", false, false, false),
+        ("echo its disk is full; exit 6", false, true, true),
+        ("echo its disk is full; exit 6", false, false, false),
+        ("echo the disk fails; exit 6", false, true, false),
+        ("exit 101", true, false, false),
     ] {
         let mut actor = shell(folder.path(), script);
         actor.start().expect("the system");
         let ended = end_of(&mut actor);
-        assert_eq!(actor.judge(ended, told).is_ok(), fine, "{script}");
+        assert_eq!(actor.judge(ended, told, full).is_ok(), fine, "{script}");
     }
 }

@@ -175,11 +175,12 @@ impl Actor {
         Ok(Some(ended))
     }
 
-    /// Judges an end. `told_to_end`: producer or sink were told to end, which they tell the others.
+    /// Judges an end. `told_to_end`: producer or sink were told to end, which they tell the others; `begun_full`:
+    /// a sink was started on a full disk.
     ///
     /// # Errors
     /// Why it should not have ended so.
-    pub fn judge(&self, ended: Ended, told_to_end: bool) -> Result<(), String> {
+    pub fn judge(&self, ended: Ended, told_to_end: bool, begun_full: bool) -> Result<(), String> {
         let fine = match ended {
             Ended::Code(0) => true,
             // SIGTERM too, where it comes before the process listens for it.
@@ -187,6 +188,8 @@ impl Actor {
             Ended::Code(143) => self.struck == Some(libc::SIGTERM),
             // The scan was ended by a role that had been told to.
             Ended::Code(7) => told_to_end,
+            // There is no scan yet that could wait for room.
+            Ended::Code(6) => begun_full && self.said().contains("its disk is full"),
             // A sink that comes back before the producer knows that the old one is gone.
             Ended::Code(4) => self.role == Role::Sink && self.said().contains("has a sink already"),
             Ended::Code(_) => false,

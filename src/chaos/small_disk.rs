@@ -58,6 +58,11 @@ impl SmallDisk {
         }
     }
 
+    /// Tells whether it is filled.
+    pub fn is_full(&self) -> bool {
+        self.full_until.is_some()
+    }
+
     /// Makes room again when the time is over.
     ///
     /// # Errors

@@ -164,6 +164,9 @@ struct Show<'a> {
     disk: Option<SmallDisk>,
     /// Whether producer or sink have been told to end.
     told: bool,
+    /// Whether a sink has been started on a full disk.
+    begun_full: bool,
+    /// When the effect of all faults so far is over.
     last_fault: Option<Instant>,
     begun: Instant,
 }
@@ -229,6 +232,7 @@ impl<'a> Show<'a> {
             waiting: plan.steps.clone(),
             disk,
             told: false,
+            begun_full: false,
             last_fault: None,
             begun: Instant::now(),
         })
@@ -289,7 +293,7 @@ impl<'a> Show<'a> {
         for actor in &mut self.actors {
             actor.wake_in_time();
             if let Some(ended) = actor.reap()? {
-                actor.judge(ended, self.told)?;
+                actor.judge(ended, self.told, self.begun_full)?;
                 if ended != Ended::Code(0) || actor.struck.is_some() {
                     actor.due = Some(Instant::now() + actor.away);
                 }
@@ -306,8 +310,9 @@ impl<'a> Show<'a> {
         while self.waiting.first().is_some_and(|s| s.at <= reached) {
             let step = self.waiting.remove(0);
             tracing::debug!("{step}");
-            self.last_fault = Some(Instant::now() + Duration::from_millis(step.millis));
             let time = Duration::from_millis(step.millis);
+            // One that began before may last longer.
+            self.last_fault = self.last_fault.max(Some(Instant::now() + time));
             match step.target {
                 Target::Role(role) => {
                     self.told |= step.kind == Kind::Term && !matches!(role, Role::Worker(_));
@@ -365,8 +370,10 @@ impl<'a> Show<'a> {
                 actor.due = Some(now);
             }
         }
+        let full = self.disk.as_ref().is_some_and(SmallDisk::is_full);
         for actor in &mut self.actors {
             if !actor.is_running() && actor.due.is_some_and(|at| at <= now) {
+                self.begun_full |= full && actor.role == Role::Sink;
                 actor.start()?;
             }
         }
