@@ -2,7 +2,7 @@
 
 mod support;
 
-use support::Desk;
+use support::{Desk, free};
 
 /// Long enough to be met in mid-scan: large frames, compressed as slowly as can be.
 const LONG: (u32, &str, &str) =
@@ -16,11 +16,6 @@ fn frames_of(report: &serde_json::Value, worker: &str) -> u64 {
     let workers = report["workers"].as_array().expect("a list of workers");
     let mine = workers.iter().filter(|w| w["name"].as_str().is_some_and(|n| n.starts_with(worker)));
     mine.filter_map(|w| w["frames"].as_u64()).sum()
-}
-
-fn free(host: &str) -> std::net::SocketAddr {
-    let listener = std::net::TcpListener::bind((host, 0)).expect("a port");
-    listener.local_addr().expect("its address")
 }
 
 #[test]

@@ -4,7 +4,7 @@
 mod support;
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use support::{Desk, Role};
+use support::{Desk, Role, free};
 
 fn scan(desk: &Desk, name: &str, frames: u32) {
     desk.moonflower(name, frames, "shape = 48\nraw_shape = [64, 60]\nsave = 'append'", "batch = 3");
@@ -18,17 +18,12 @@ fn equal(desk: &Desk, name: &str) {
     desk.assert_equal(&format!("{name}.alone.ptyd"), &format!("{name}.ptyd"));
 }
 
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("its address").port()
-}
-
 #[test]
 fn roles_find_each_other_in_a_folder_or_at_a_list() {
     let desk = Desk::new();
     scan(&desk, "met", 60);
     alone(&desk, "met");
-    for place in ["meet".to_owned(), format!("tcp://127.0.0.1:{}", free_port())] {
+    for place in ["meet".to_owned(), format!("tcp://127.0.0.1:{}", free("127.0.0.1").port())] {
         // The order of starting does not matter.
         let roles = [
             desk.start("worker", &format!("worker --rendezvous {place}")),

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import subprocess
+import time
 import sys
 
 import pytest
@@ -86,6 +87,13 @@ class Program:
                 stdout=log,
                 stderr=log,
             )
+
+    def wait_said(self, process, words):
+        """Waits until a started one says something."""
+        log, deadline = self.folder / "stderr.log", time.monotonic() + DEADLINE_SECS
+        while words not in log.read_text(errors="replace"):
+            assert process.poll() is None and time.monotonic() < deadline, log.read_text(errors="replace")
+            time.sleep(0.02)
 
     def finish(self, process, expect=0):
         """Waits for a started one and checks its exit code."""

@@ -1,7 +1,6 @@
 """Frames pushed from a script, by way of a live source in Python."""
 
 import socket
-import time
 
 import numpy as np
 import pytest
@@ -69,12 +68,9 @@ def test_nobody_pushes(ptystream, config):
     assert "no frame was pushed" in said and "data.wait_secs" in said
 
 
-def test_a_wait_for_a_script_ends_by_a_signal(ptystream, config, tmp_path):
+def test_a_wait_for_a_script_ends_by_a_signal(ptystream, config):
     process = ptystream.start("run", config(block(free_address())))
-    log, deadline = tmp_path / "stderr.log", time.monotonic() + 60
-    while "waiting for frames at" not in log.read_text():
-        assert time.monotonic() < deadline and process.poll() is None, log.read_text()
-        time.sleep(0.02)
+    ptystream.wait_said(process, "waiting for frames at")
     process.terminate()
     said = ptystream.finish(process, expect=143)
     assert "a signal ended the wait for the scan to begin" in said

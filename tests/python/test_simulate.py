@@ -192,9 +192,6 @@ def test_what_cannot_be_sent_is_named(ptystream, tmp_path, args, words):
 def test_it_ends_when_it_is_told_to_though_nobody_comes(ptystream, tmp_path):
     scan(tmp_path, 3)
     process = ptystream.start("simulate", "sent.json", "--as", "simplon", "--bind", f"ipc://{tmp_path}/d")
-    deadline = time.monotonic() + 20
-    while "bound" not in (tmp_path / "stderr.log").read_text():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    ptystream.wait_said(process, "bound")
     process.terminate()
     assert "nothing was sent" in ptystream.finish(process, expect=0)

@@ -233,6 +233,12 @@ impl Drop for Role {
     }
 }
 
+/// Returns an address of this machine that nobody uses.
+pub fn free(host: &str) -> std::net::SocketAddr {
+    let listener = std::net::TcpListener::bind((host, 0)).expect("a port");
+    listener.local_addr().expect("its address")
+}
+
 /// Runs a script with the Python of the tests; `None`, and why on stdout, if there is none.
 pub fn python(script: &str, args: &[&str]) -> Option<String> {
     let Ok(python) = std::env::var("PTYSTREAM_PYTHON") else {
