@@ -98,7 +98,8 @@ pub fn run(
             "pixels under way at most"
         );
     }
-    let (now, _running) = (Instant::now(), loops::running("producer"));
+    let _running = loops::running("producer");
+    let now = Instant::now();
     let mut producer = Producer {
         dispatcher: Dispatcher::new(scan.cut(pipeline), scan.num_frames),
         phase: if measuring { Phase::Measuring(Centers::default()) } else { Phase::Opening },

@@ -70,7 +70,8 @@ pub(crate) struct Sink {
 /// # Errors
 /// What ended the scan; the other roles have been told.
 pub fn run(args: SinkArgs) -> Result<SinkReport, Failure> {
-    let (now, _running) = (Instant::now(), loops::running("sink"));
+    let _running = loops::running("sink");
+    let now = Instant::now();
     let mut sink = Sink {
         args,
         credit: CreditBook::new(1, 1),

@@ -164,8 +164,8 @@ struct Show<'a> {
     disk: Option<SmallDisk>,
     /// Whether producer or sink have been told to end.
     told: bool,
-    /// Whether a sink has been started on a full disk.
-    begun_full: bool,
+    /// Whether the sink that runs was started on a full disk, and whether one ever was: others hear of it.
+    begun_full: (bool, bool),
     /// When the effect of all faults so far is over.
     last_fault: Option<Instant>,
     begun: Instant,
@@ -232,7 +232,7 @@ impl<'a> Show<'a> {
             waiting: plan.steps.clone(),
             disk,
             told: false,
-            begun_full: false,
+            begun_full: (false, false),
             last_fault: None,
             begun: Instant::now(),
         })
@@ -293,7 +293,12 @@ impl<'a> Show<'a> {
         for actor in &mut self.actors {
             actor.wake_in_time();
             if let Some(ended) = actor.reap()? {
-                actor.judge(ended, self.told, self.begun_full)?;
+                let (this, ever) = self.begun_full;
+                actor.judge(
+                    ended,
+                    self.told,
+                    if actor.role == Role::Sink { this } else { ever },
+                )?;
                 if ended != Ended::Code(0) || actor.struck.is_some() {
                     actor.due = Some(Instant::now() + actor.away);
                 }
@@ -373,7 +378,9 @@ impl<'a> Show<'a> {
         let full = self.disk.as_ref().is_some_and(SmallDisk::is_full);
         for actor in &mut self.actors {
             if !actor.is_running() && actor.due.is_some_and(|at| at <= now) {
-                self.begun_full |= full && actor.role == Role::Sink;
+                if actor.role == Role::Sink {
+                    self.begun_full = (full, full || self.begun_full.1);
+                }
                 actor.start()?;
             }
         }

@@ -80,7 +80,8 @@ struct Worker {
 /// # Errors
 /// What ended the scan, or which role was not to be found.
 pub fn run(args: WorkerArgs) -> Result<WorkerReport, Failure> {
-    let (now, _running) = (Instant::now(), loops::running(&args.name));
+    let _running = loops::running(&args.name);
+    let now = Instant::now();
     let mut worker = Worker {
         args,
         work: None,

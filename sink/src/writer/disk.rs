@@ -88,16 +88,21 @@ pub(crate) fn make_folder_of(file: &Path) -> Result<(), SinkError> {
     fs::create_dir_all(&folder).map_err(SinkError::file("create the folder of data.dfile", folder))
 }
 
+/// Makes the path of the file to be written absolute.
+///
+/// # Errors
+/// [`SinkError::Folder`]: anything else that is no finished scan moves to `.old`; a folder may be the user's data.
+pub(crate) fn resolved(dfile: &Path) -> Result<PathBuf, SinkError> {
+    let dfile = std::path::absolute(dfile).map_err(SinkError::file("resolve", dfile))?;
+    if dfile.is_dir() { Err(SinkError::Folder(dfile)) } else { Ok(dfile) }
+}
+
 /// Checks that a file can be written, as far as that is seen before anything is.
 ///
 /// # Errors
 /// [`SinkError::Folder`], and what the system would say.
 pub fn check_place(file: &Path) -> Result<(), SinkError> {
-    let file = std::path::absolute(file).map_err(SinkError::file("resolve", file))?;
-    if file.is_dir() {
-        return Err(SinkError::Folder(file));
-    }
-    let folder = beside(&file, "");
+    let folder = beside(&resolved(file)?, "");
     let there = folder.ancestors().find(|f| exists(f)).unwrap_or(Path::new("."));
     let refused = |e| match there == folder {
         true => SinkError::file("write in", there)(e),
@@ -107,8 +112,10 @@ pub fn check_place(file: &Path) -> Result<(), SinkError> {
         return Err(refused(io::ErrorKind::NotADirectory.into()));
     }
     let name = CString::new(there.as_os_str().as_bytes()).map_err(|e| refused(e.into()))?;
+    // As whom it will be written: `--group` may have changed that.
+    let (mode, flags) = (libc::W_OK | libc::X_OK, libc::AT_EACCESS);
     // SAFETY: the name ends with a zero.
-    match unsafe { libc::access(name.as_ptr(), libc::W_OK | libc::X_OK) } {
+    match unsafe { libc::faccessat(libc::AT_FDCWD, name.as_ptr(), mode, flags) } {
         0 => Ok(()),
         _ => Err(refused(io::Error::last_os_error())),
     }

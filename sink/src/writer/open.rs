@@ -36,11 +36,7 @@ pub(super) fn open(announce: &Announce, kept: Option<&Arc<Lock>>) -> Result<Open
     let (Some(dfile), Some(save)) = (&announce.dfile, announce.save) else {
         return Err(SinkError::NoFile);
     };
-    let dfile = std::path::absolute(dfile).map_err(SinkError::file("resolve", dfile))?;
-    if dfile.is_dir() {
-        // Anything else that is no finished scan moves to .old; a folder may be the user's data.
-        return Err(SinkError::Folder(dfile));
-    }
+    let dfile = disk::resolved(dfile)?;
     let wanted = PartNames::new(announce.chunk_format.as_deref())?;
     disk::make_folder_of(&dfile)?;
     let (lock, previous) = match kept {
